@@ -1,0 +1,216 @@
+"""What runs gave: one observation, and the table of many."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mixwright.core.errors import DataError
+from mixwright.core.mixture import Mixture
+from mixwright.core.run import Run
+
+#: A run that ended as planned; only these enter a fit.
+DONE = "done"
+#: A run that met NaN or inf, or whose trainer gave up; ``reason`` says where.
+FAILED = "failed"
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What one run gave at one moment.
+
+    ``losses`` are nats/token per metric, ``bpb`` bits/byte per metric (where the bytes are known), ``unigram`` the
+    loss in nats/token of a model that knows only how often each token comes in the run's own mixture. ``tokens`` is
+    how many training tokens the model had seen. A failed observation has status ``failed`` and a ``reason``.
+    """
+
+    run: Run
+    tokens: int
+    step: int
+    losses: Mapping[str, float]
+    bpb: Mapping[str, float] = field(default_factory=dict)
+    unigram: Mapping[str, float] = field(default_factory=dict)
+    status: str = DONE
+    reason: str = ""
+
+    def __post_init__(self) -> None:
+        if self.status not in (DONE, FAILED):
+            raise DataError(f"Run {self.run.run_id}: status must be {DONE!r} or {FAILED!r}; got {self.status!r}.")
+        if self.status == FAILED and not self.reason:
+            raise DataError(f"Run {self.run.run_id}: a failed run says why.")
+        for name in ("losses", "bpb", "unigram"):
+            values = {str(key): float(value) for key, value in getattr(self, name).items()}
+            if self.status == DONE and not all(np.isfinite(value) for value in values.values()):
+                bad = next(key for key, value in values.items() if not np.isfinite(value))
+                raise DataError(
+                    f"Run {self.run.run_id}: {name}[{bad}] is {values[bad]}; mark the run as failed instead."
+                )
+            object.__setattr__(self, name, MappingProxyType(values))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {
+            "run": self.run.to_dict(),
+            "tokens": self.tokens,
+            "step": self.step,
+            "losses": dict(self.losses),
+            "bpb": dict(self.bpb),
+            "unigram": dict(self.unigram),
+            "status": self.status,
+            "reason": self.reason,
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Observation:
+        """The inverse of ``to_dict``."""
+        return cls(**{**values, "run": Run.from_dict(values["run"])})
+
+
+@dataclass(frozen=True, eq=False)
+class Runs:
+    """A table of N runs over D domains and M metrics, the last observation of each; what laws are fitted on.
+
+    ``weights (N, P, D)`` and ``phase_tokens (N, P)`` hold the schedules (P is 1 where there are no phases; the unused
+    phases of a shorter schedule have 0 tokens). ``losses (N, M)`` and ``bpb (N, M)`` may hold NaN where a metric was
+    not measured; ``unigram (N, M)`` too. ``tokens (N,)`` and ``params (N,)`` (non-embedding) are NaN where unknown.
+    ``units`` gives each metric's unit (nats/token unless said). Only rows with status ``done`` enter a fit.
+    """
+
+    domains: tuple[str, ...]
+    metrics: tuple[str, ...]
+    run_id: tuple[str, ...]
+    weights: NDArray[np.float64]
+    losses: NDArray[np.float64]
+    phase_tokens: NDArray[np.float64] = None  # type: ignore[assignment]  # an array after construction
+    tokens: NDArray[np.float64] = None  # type: ignore[assignment]  # an array after construction
+    params: NDArray[np.float64] = None  # type: ignore[assignment]  # an array after construction
+    bpb: NDArray[np.float64] = None  # type: ignore[assignment]  # an array after construction
+    unigram: NDArray[np.float64] = None  # type: ignore[assignment]  # an array after construction
+    step: tuple[int, ...] = ()
+    seed: tuple[int, ...] = ()
+    status: tuple[str, ...] = ()
+    role: tuple[str, ...] = ()
+    units: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        count, metrics, domains = len(self.run_id), len(self.metrics), len(self.domains)
+        if len(set(self.run_id)) != count:
+            twice = sorted({name for name in self.run_id if self.run_id.count(name) > 1})
+            raise DataError(
+                f"Each run id stands once in a table of runs; {', '.join(twice[:5])} stands more than once."
+            )
+        weights = np.array(self.weights, dtype=np.float64)
+        if weights.ndim == 2:
+            weights = weights[:, None, :]
+        if weights.ndim != 3 or weights.shape[0] != count or weights.shape[2] != domains:
+            raise DataError(
+                f"Weights of {count} runs over {domains} domains have shape (N, P, D); got {weights.shape}."
+            )
+        used = np.array(self.phase_tokens if self.phase_tokens is not None else np.ones(weights.shape[:2]), dtype=float)
+        sums = weights.sum(axis=2)
+        bad = np.argwhere((used > 0) & ~(np.abs(sums - 1) <= 1e-6) | ~np.isfinite(sums) | (weights.min(axis=2) < 0))
+        if bad.size:
+            row, phase = int(bad[0][0]), int(bad[0][1])
+            raise DataError(
+                f"Run {self.run_id[row]}: its weights{f' in phase {phase + 1}' if weights.shape[1] > 1 else ''} must be "
+                f"non-negative and sum to 1; they sum to {sums[row, phase]:.6g}."
+            )
+        self._put("weights", weights)
+        self._put("phase_tokens", used)
+        self._put("losses", np.array(self.losses, dtype=np.float64).reshape(count, metrics))
+        for name, shape in (
+            ("bpb", (count, metrics)),
+            ("unigram", (count, metrics)),
+            ("tokens", (count,)),
+            ("params", (count,)),
+        ):
+            given = getattr(self, name)
+            values = np.full(shape, np.nan) if given is None else np.array(given, dtype=np.float64)
+            if values.shape != shape:
+                raise DataError(f"{name} of {count} runs and {metrics} metrics has shape {shape}; got {values.shape}.")
+            self._put(name, values)
+        defaults: dict[str, tuple[Any, ...]] = {
+            "step": (0,) * count, "seed": (0,) * count, "status": (DONE,) * count, "role": ("",) * count,
+            "units": ("nats/token",) * metrics,
+        }  # fmt: skip
+        for name, default in defaults.items():
+            given_values = tuple(getattr(self, name)) or default
+            if len(given_values) != len(default):
+                raise DataError(f"{name} needs {len(default)} values; got {len(given_values)}.")
+            object.__setattr__(self, name, given_values)
+
+    def _put(self, name: str, array: NDArray[np.float64]) -> None:
+        array.setflags(write=False)
+        object.__setattr__(self, name, array)
+
+    def __len__(self) -> int:
+        return len(self.run_id)
+
+    @classmethod
+    def from_observations(cls, observations: Iterable[Observation]) -> Runs:
+        """One row per observation, in their order; metrics are those of any observation, in order of appearance."""
+        rows = list(observations)
+        if not rows:
+            raise DataError("There are no observations to make a table of.")
+        domains = rows[0].run.schedule.domains
+        metrics = tuple(dict.fromkeys(name for row in rows for name in row.losses))
+        phases = max(len(row.run.schedule.phases) for row in rows)
+        weights = np.zeros((len(rows), phases, len(domains)))
+        phase_tokens = np.zeros((len(rows), phases))
+        for n, row in enumerate(rows):
+            for p, phase in enumerate(row.run.schedule.phases):
+                weights[n, p] = phase.mixture.over(domains).weights
+                phase_tokens[n, p] = phase.tokens
+
+        def table(name: str) -> NDArray[np.float64]:
+            return np.array([[getattr(row, name).get(m, np.nan) for m in metrics] for row in rows], dtype=np.float64)
+
+        return cls(
+            domains=domains,
+            metrics=metrics,
+            run_id=tuple(row.run.run_id for row in rows),
+            weights=weights,
+            phase_tokens=phase_tokens,
+            losses=table("losses"),
+            bpb=table("bpb"),
+            unigram=table("unigram"),
+            tokens=np.array([row.tokens for row in rows], dtype=np.float64),
+            params=np.array([row.run.size.params for row in rows], dtype=np.float64),
+            step=tuple(row.step for row in rows),
+            seed=tuple(row.run.seed for row in rows),
+            status=tuple(row.status for row in rows),
+            role=tuple(row.run.role for row in rows),
+        )
+
+    def mixtures(self) -> NDArray[np.float64]:
+        """The mixture of each whole run, ``(N, D)``: phases weighted by their tokens."""
+        total = self.phase_tokens.sum(axis=1, keepdims=True)
+        share = self.phase_tokens / np.where(total == 0, 1, total)
+        return np.asarray(np.einsum("np,npd->nd", share, self.weights))
+
+    def mixture(self, row: int) -> Mixture:
+        """The mixture of one whole run."""
+        return Mixture.normalized(self.domains, self.mixtures()[row])
+
+    def take(self, rows: Sequence[int] | NDArray[Any]) -> Runs:
+        """The table of these rows (indices, or a boolean mask of length N)."""
+        index = np.asarray(rows)
+        index = np.flatnonzero(index) if index.dtype == bool else index.astype(int)
+
+        def pick(values: tuple[Any, ...]) -> tuple[Any, ...]:
+            return tuple(values[i] for i in index)
+
+        return Runs(
+            self.domains, self.metrics, pick(self.run_id), self.weights[index], self.losses[index],
+            self.phase_tokens[index], self.tokens[index], self.params[index], self.bpb[index], self.unigram[index],
+            pick(self.step), pick(self.seed), pick(self.status), pick(self.role), self.units,
+        )  # fmt: skip
+
+    def usable(self) -> Runs:
+        """The rows that enter a fit: status ``done``."""
+        return self.take([i for i, status in enumerate(self.status) if status == DONE])

@@ -1,0 +1,1 @@
+"""Text -> better text: measure, decide, dedup, keep a ledger."""

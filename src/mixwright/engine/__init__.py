@@ -1,0 +1,1 @@
+"""Where tasks run: this machine now, a cluster behind the same interface."""

@@ -1,0 +1,1 @@
+"""Recipe -> the files of the trainer people really use, one trainer a file."""

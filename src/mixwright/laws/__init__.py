@@ -1,0 +1,1 @@
+"""Observations -> fits: functional forms, how they are fitted and validated."""

@@ -1,0 +1,1 @@
+"""Fits -> recipe: the best mixture, and which runs to train next."""

@@ -1,0 +1,1 @@
+"""What was found, in tables and on one page."""

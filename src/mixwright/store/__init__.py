@@ -1,0 +1,1 @@
+"""What lies on disk: artifacts, documents, tokens, tables of runs, recipes."""

@@ -1,0 +1,1 @@
+"""Tokens -> batches: the order, the loader."""

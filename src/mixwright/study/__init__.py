@@ -1,0 +1,1 @@
+"""How the parts are put together: the study file and the flow."""

@@ -1,0 +1,1 @@
+"""Batches -> observations: model, loop, sweep, branch."""
