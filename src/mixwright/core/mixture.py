@@ -13,13 +13,15 @@ from mixwright.core.errors import DataError
 
 #: How far a sum of weights may be from one before it is an error; double rounding over 10,000 domains stays far below.
 SUM_TOLERANCE = 1e-6
+#: Sums this close to one are one: what double rounding leaves after a division by the sum.
+_ROUNDING = 1e-12
 
 
 @dataclass(frozen=True, eq=False)
 class Mixture:
     """Weights ``(D,)`` over ``domains``: the fraction of *training tokens* drawn from each.
 
-    Weights are finite, non-negative and sum to one within ``SUM_TOLERANCE``; they are then divided by their exact
+    Weights are finite, non-negative and sum to one within ``SUM_TOLERANCE``; they are then divided by their
     sum. Raises DataError otherwise. ``Mixture.normalized`` takes counts.
     """
 
@@ -45,7 +47,8 @@ class Mixture:
             raise DataError(
                 f"Weights must sum to 1; they sum to {total:.6g}. Use Mixture.normalized(...) if these are counts."
             )
-        weights = weights / total
+        if abs(total - 1.0) > _ROUNDING:  # dividing again what is already normalized would change last bits, and keys
+            weights = weights / total
         weights.setflags(write=False)
         object.__setattr__(self, "domains", domains)
         object.__setattr__(self, "weights", weights)

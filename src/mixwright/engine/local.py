@@ -127,7 +127,8 @@ class _Worker:
             env=os.environ | threads | dict(task.environment),
         )
         assert self._process.stdout is not None
-        threading.Thread(target=self._listen, args=(self._process.stdout, events), daemon=True).start()
+        self._listener = threading.Thread(target=self._listen, args=(self._process.stdout, events), daemon=True)
+        self._listener.start()
         self.start(task)
 
     def serves(self, task: Task) -> bool:
@@ -144,8 +145,10 @@ class _Worker:
             self._process.stdin.flush()
 
     def _listen(self, stream: IO[bytes], events: queue.Queue[tuple[_Worker, dict[str, Any] | None]]) -> None:
-        for line in stream:
-            events.put((self, json.loads(line)))
+        with stream:
+            for line in stream:
+                if line.endswith(b"\n"):  # a killed process may leave half a line
+                    events.put((self, json.loads(line)))
         events.put((self, None))
 
     def outcome(self, message: dict[str, Any] | None) -> Outcome:
@@ -170,6 +173,7 @@ class _Worker:
         if self._process.poll() is None:
             self._process.kill()
         self._process.wait()
+        self._listener.join()
         for stream in (self._process.stdin, self._log):
             if stream is not None:
                 with contextlib.suppress(OSError):
