@@ -1,0 +1,362 @@
+"""A fit written down: a small expression graph in JSON, and its interpreter.
+
+Notation: N mixtures, D domains, M metrics; r a mixture's weights ``(D,)``; K the length of a node's value.
+
+The JSON form, schema ``mixwright/graph/1``, is all that an interpreter in another language needs::
+
+    {"schema": "mixwright/graph/1",
+     "domains": ["code", "prose"],                       order of the weights
+     "nodes":   [{"op": "weights"},                      node 0
+                 {"op": "const", "value": [-1.5, 0.2]},  node 1
+                 {"op": "mul", "args": [0, 1]},          node 2: arguments are numbers of earlier nodes
+                 {"op": "sum", "args": [2]},             node 3
+                 {"op": "exp", "args": [3]}],            node 4
+     "outputs": {"val:code": {"mean": 4, "spread": 7, "members": 5}}}
+
+Every node's value is a list of K >= 1 float64 numbers. ``nodes`` is in order of evaluation: arguments come before the
+node that uses them. All constants are finite. The operations, complete:
+
+======== ========================= =============================================================================
+op       further keys              value
+======== ========================= =============================================================================
+const    ``value``: numbers        that list
+weights                            r, D numbers in the order of ``domains``
+tokens                             one number: training tokens (NaN where unknown)
+params                             one number: non-embedding parameters (NaN where unknown)
+add      ``args``: two or more     element by element; an argument of length 1 stands for all K elements, all others
+                                   have the same length
+mul      ``args``: two or more     as add
+max      ``args``: two             as add, the larger
+pow      ``args``: two             as add, first to the power of second (``Math.pow``)
+exp      ``args``: one             element by element
+log      ``args``: one             element by element, natural
+tile     ``args``: one, ``times``  the whole list so many times, one after another: (a, b) twice is (a, b, a, b)
+sum      ``args``: one, ``size``   the list cut into blocks of ``size`` consecutive elements, each block summed;
+                                   ``size`` absent or 0: the whole list is one block
+======== ========================= =============================================================================
+
+``outputs`` gives per metric the numbers of three nodes: ``mean`` (length 1: the expected loss), ``spread`` (length 1:
+the standard deviation of that expectation, seed noise not among it) and ``members`` (length B: the loss predicted by
+each member of the ensemble; member b is the same resampled world in every metric). A 90 % interval for one more
+training run is ``mean ± 1.645 * sqrt(spread² + noise²)``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, reduce
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mixwright.core.errors import DataError
+
+SCHEMA = "mixwright/graph/1"
+Array = NDArray[np.float64]
+#: op -> (fewest arguments, most arguments)
+ARITY: dict[str, tuple[int, int]] = {
+    "const": (0, 0), "weights": (0, 0), "tokens": (0, 0), "params": (0, 0), "add": (2, 1 << 30), "mul": (2, 1 << 30),
+    "max": (2, 2), "pow": (2, 2), "exp": (1, 1), "log": (1, 1), "tile": (1, 1), "sum": (1, 1),
+}  # fmt: skip
+#: numbers held at once by one node while many mixtures are evaluated; 8 bytes each
+_CHUNK = 1 << 20
+
+
+@dataclass(frozen=True)
+class Node:
+    """One operation; ``value`` belongs to const, ``count`` is the ``times`` of tile and the ``size`` of sum."""
+
+    op: str
+    args: tuple[int, ...] = ()
+    value: tuple[float, ...] = ()
+    count: int = 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON."""
+        out: dict[str, Any] = {"op": self.op}
+        if self.args:
+            out["args"] = list(self.args)
+        if self.op == "const":
+            out["value"] = list(self.value)
+        if self.op == "tile":
+            out["times"] = self.count
+        if self.op == "sum":
+            out["size"] = self.count
+        return out
+
+
+@dataclass(frozen=True, eq=False)
+class Graph:
+    """Nodes in order of evaluation and, per metric, which of them are ``mean``, ``spread`` and ``members``.
+
+    Checked on construction: operations, arguments, lengths and finite constants; DataError names the node.
+    """
+
+    domains: tuple[str, ...]
+    nodes: tuple[Node, ...]
+    outputs: Mapping[str, Mapping[str, int]]
+
+    def __post_init__(self) -> None:
+        lengths = self.lengths
+        for metric, nodes in self.outputs.items():
+            for name, node in nodes.items():
+                if not 0 <= node < len(self.nodes):
+                    raise DataError(
+                        f"The graph's output {name} of {metric} is node {node}, but it has {len(self.nodes)} nodes."
+                    )
+                if name != "members" and lengths[node] != 1:
+                    raise DataError(
+                        f"The graph's output {name} of {metric} must be one number; node {node} has {lengths[node]}."
+                    )
+
+    @cached_property
+    def lengths(self) -> tuple[int, ...]:
+        """The length K of every node's value."""
+        lengths: list[int] = []
+        for number, node in enumerate(self.nodes):
+            lengths.append(_length(number, node, lengths, len(self.domains)))
+        return tuple(lengths)
+
+    def _needed(self, wanted: Iterable[int]) -> list[int]:
+        """The wanted nodes and all they depend on, in order of evaluation."""
+        stack, seen = list(wanted), set[int]()
+        while stack:
+            node = stack.pop()
+            if node not in seen:
+                seen.add(node)
+                stack.extend(self.nodes[node].args)
+        return sorted(seen)
+
+    def _run(self, wanted: Iterable[int], weights: Array, tokens: float, params: float) -> dict[int, Array]:
+        """Values of the wanted nodes and all they need, each ``(N, K)`` or ``(1, K)`` where no mixture enters."""
+        values: dict[int, Array] = {}
+        for number in self._needed(wanted):
+            node = self.nodes[number]
+            args = [values[a] for a in node.args]
+            values[number] = _apply(node, args, weights, tokens, params)
+        return values
+
+    def evaluate(
+        self, nodes: Sequence[int], weights: Array, *, tokens: float = np.nan, params: float = np.nan
+    ) -> list[Array]:
+        """The values of ``nodes`` at mixtures ``weights (N, D)``: one array ``(N, K)`` each.
+
+        Cost: a few array operations per node; memory is bounded by cutting the mixtures into parts.
+        """
+        points = np.atleast_2d(np.asarray(weights, dtype=np.float64))
+        if points.shape[1] != len(self.domains):
+            raise DataError(
+                f"The fit knows {len(self.domains)} domains, but the mixtures given have {points.shape[1]} weights."
+            )
+        widest = max((self.lengths[n] for n in self._needed(nodes)), default=1)
+        rows = max(1, _CHUNK // widest)
+        parts: list[list[Array]] = []
+        for at in range(0, max(len(points), 1), rows):
+            part = points[at : at + rows]
+            values = self._run(nodes, part, tokens, params)
+            parts.append([np.broadcast_to(values[n], (len(part), self.lengths[n])) for n in nodes])
+        return [np.concatenate(column) for column in zip(*parts, strict=True)] if nodes else []
+
+    def gradient(
+        self,
+        coefficients: Mapping[int, float],
+        weights: Array,
+        *,
+        tokens: float = np.nan,
+        params: float = np.nan,
+    ) -> tuple[Array, Array]:
+        """``sum(coefficient * node)`` over nodes of length 1, and its gradient with respect to the weights.
+
+        Shapes ``(N,)`` and ``(N, D)`` at mixtures ``weights (N, D)``; exact, by one pass backwards (where ``max``
+        ties, the first argument counts). Cost: about three evaluations.
+        """
+        points = np.atleast_2d(np.asarray(weights, dtype=np.float64))
+        values = self._run(coefficients, points, tokens, params)
+        total = np.zeros((len(points), 1))
+        slopes: dict[int, Array] = {}
+        for target, factor in coefficients.items():
+            total = total + factor * values[target]
+            slopes[target] = np.full((1, 1), factor)
+        out = np.zeros_like(points)
+        for number in sorted(values, reverse=True):
+            slope = slopes.pop(number, None)
+            if slope is None:
+                continue
+            node = self.nodes[number]
+            if node.op == "weights":
+                out = out + slope
+            for arg, back in zip(node.args, _backward(node, values, number, slope), strict=True):
+                slopes[arg] = slopes[arg] + back if arg in slopes else back
+        return total[:, 0], out
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON, schema ``mixwright/graph/1``."""
+        return {
+            "schema": SCHEMA,
+            "domains": list(self.domains),
+            "nodes": [node.to_dict() for node in self.nodes],
+            "outputs": {metric: dict(nodes) for metric, nodes in self.outputs.items()},
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Graph:
+        """The inverse of ``to_dict``; DataError says what is wrong."""
+        if values.get("schema") != SCHEMA:
+            raise DataError(
+                f"This is no expression graph for this version: its schema is {values.get('schema')!r}, not {SCHEMA!r}."
+            )
+        try:
+            nodes = tuple(
+                Node(
+                    str(node["op"]),
+                    tuple(int(a) for a in node.get("args", ())),
+                    tuple(float(v) for v in node.get("value", ())),
+                    int(node.get("times", node.get("size", 0))),
+                )
+                for node in values["nodes"]
+            )
+            return cls(tuple(values["domains"]), nodes, values["outputs"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise DataError(f"This expression graph lacks or misnames a field: {error!r}.") from error
+
+
+class Builder:
+    """Writes a graph node by node; each method returns the number of the node it added."""
+
+    def __init__(self, domains: Sequence[str]) -> None:
+        self._domains = tuple(domains)
+        self._nodes: list[Node] = []
+        self._known: dict[Node, int] = {}
+        self._outputs: dict[str, dict[str, int]] = {}
+
+    def _add(self, node: Node) -> int:
+        if node not in self._known:
+            self._known[node] = len(self._nodes)
+            self._nodes.append(node)
+        return self._known[node]
+
+    def const(self, value: float | Sequence[float] | NDArray[Any]) -> int:
+        """A number or a list of numbers."""
+        return self._add(Node("const", value=tuple(float(v) for v in np.ravel(np.asarray(value, dtype=np.float64)))))
+
+    def weights(self) -> int:
+        """The mixture."""
+        return self._add(Node("weights"))
+
+    def apply(self, op: str, *args: int) -> int:
+        """``add``, ``mul``, ``max``, ``pow``, ``exp`` or ``log`` of earlier nodes."""
+        return self._add(Node(op, args))
+
+    def tile(self, arg: int, times: int) -> int:
+        """The list repeated."""
+        return self._add(Node("tile", (arg,), count=times))
+
+    def sum(self, arg: int, size: int = 0) -> int:
+        """Sums over blocks of ``size`` (0: over everything)."""
+        return self._add(Node("sum", (arg,), count=size))
+
+    def output(self, metric: str, **nodes: int) -> None:
+        """Name the nodes that are the metric's ``mean``, ``spread`` and ``members``."""
+        self._outputs[metric] = nodes
+
+    def graph(self) -> Graph:
+        """What was written."""
+        return Graph(self._domains, tuple(self._nodes), self._outputs)
+
+
+def _length(number: int, node: Node, lengths: Sequence[int], domains: int) -> int:
+    """The length of a node's value; DataError if the node is malformed."""
+
+    def fault(what: str) -> DataError:
+        return DataError(f"Node {number} ({node.op}) of the expression graph {what}.")
+
+    if node.op not in ARITY:
+        raise fault(f"is of no known operation; known: {', '.join(ARITY)}")
+    low, high = ARITY[node.op]
+    if not low <= len(node.args) <= high:
+        raise fault(f"has {len(node.args)} arguments")
+    if any(not 0 <= arg < number for arg in node.args):
+        raise fault("refers to a node that does not come before it")
+    sizes = [lengths[arg] for arg in node.args]
+    if node.op == "const":
+        if not node.value or not np.all(np.isfinite(node.value)):
+            raise fault("needs finite numbers")
+        return len(node.value)
+    if node.op == "weights":
+        return domains
+    if node.op == "tile":
+        if node.count < 1:
+            raise fault(f"needs a positive number of times; it has {node.count}")
+        return sizes[0] * node.count
+    if node.op == "sum":
+        if node.count and (node.count < 0 or sizes[0] % node.count):
+            raise fault(f"cannot cut {sizes[0]} numbers into blocks of {node.count}")
+        return sizes[0] // node.count if node.count else 1
+    widest = max(sizes, default=1)
+    if any(size not in (1, widest) for size in sizes):
+        raise fault(f"joins lists of lengths {', '.join(map(str, sizes))}")
+    return widest
+
+
+def _apply(node: Node, args: list[Array], weights: Array, tokens: float, params: float) -> Array:
+    """The value ``(N or 1, K)`` of a node."""
+    match node.op:
+        case "const":
+            return np.array([node.value])
+        case "weights":
+            return weights
+        case "tokens" | "params":
+            return np.array([[tokens if node.op == "tokens" else params]], dtype=np.float64)
+        case "add":
+            return reduce(np.add, args)
+        case "mul":
+            return reduce(np.multiply, args)
+        case "max":
+            return np.maximum(args[0], args[1])
+        case "pow":
+            return np.asarray(np.power(args[0], args[1]))
+        case "exp":
+            return np.exp(args[0])
+        case "log":
+            return np.log(args[0])
+        case "tile":
+            return np.tile(args[0], (1, node.count))
+        case _:
+            size = node.count or args[0].shape[1]
+            return np.asarray(args[0].reshape(len(args[0]), -1, size).sum(axis=2))
+
+
+def _backward(node: Node, values: Mapping[int, Array], number: int, slope: Array) -> list[Array]:
+    """Slopes with respect to each argument, given the slope with respect to the node's value."""
+    args = [values[a] for a in node.args]
+    match node.op:
+        case "add":
+            out = [slope] * len(args)
+        case "mul":
+            out = [slope * reduce(np.multiply, args[:n] + args[n + 1 :]) for n in range(len(args))]
+        case "max":
+            first = args[0] >= args[1]
+            out = [slope * first, slope * ~first]
+        case "pow":
+            with np.errstate(divide="ignore", invalid="ignore"):
+                by_power = np.where(args[0] > 0, values[number] * np.log(np.where(args[0] > 0, args[0], 1.0)), 0.0)
+                out = [slope * args[1] * np.power(args[0], args[1] - 1), slope * by_power]
+        case "exp":
+            out = [slope * values[number]]
+        case "log":
+            out = [slope / args[0]]
+        case "tile":
+            width = args[0].shape[1]
+            whole = np.broadcast_to(slope, (len(slope), width * node.count))
+            out = [whole.reshape(len(slope), node.count, width).sum(axis=1)]
+        case "sum":
+            size = node.count or args[0].shape[1]
+            out = [np.repeat(slope, size, axis=1)]
+        case _:
+            out = []
+    return [
+        back.sum(axis=1, keepdims=True) if arg.shape[1] == 1 and back.shape[1] > 1 else back
+        for arg, back in zip(args, out, strict=True)
+    ]

@@ -1,0 +1,547 @@
+"""The whole picture as code: the file a newcomer reads first.
+
+    sources -> curate -> tokenize -> design -> sweep -> fit -> optimize -> verify -> branch -> export -> report
+
+Every stage is a method of ``Flow`` that gives an artifact. Its key is the hash of its own settings and the keys of the
+stages before it, so it can be known before anything runs; a stage whose key is on disk is not run again. Single
+trainings are artifacts of their own, shared by every stage that wants the same run.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mixwright.core.corpus import Corpus
+from mixwright.core.errors import DataError, RunsFailedError, StudyError
+from mixwright.core.find import find
+from mixwright.core.law import Fit
+from mixwright.core.mixture import Mixture
+from mixwright.core.observation import DONE, Runs
+from mixwright.core.recipe import Recipe
+from mixwright.core.rng import derive_seed, rng
+from mixwright.core.run import ModelSize, Run
+from mixwright.core.schedule import Schedule
+from mixwright.engine.task import Engine
+from mixwright.store.artifact import Artifact, Draft, Workspace, content_key, file_hash, write_atomic, write_json
+from mixwright.study import publish, verdict
+from mixwright.study.config import Study, settings
+from mixwright.study.listener import Listener, StageEnd
+
+#: raise the number of a stage whose meaning changes, so that old artifacts are not taken for new ones
+VERSIONS = {
+    "curate": 1, "tokenize": 1, "design": 1, "sweep": 1, "fit": 1, "optimize": 1, "verify": 1, "branch": 1,
+    "export": 1, "report": 1,
+}  # fmt: skip
+
+WHAT = {
+    "curate": "read, measure, decide, dedup; a ledger line for every dropped row",
+    "tokenize": "train the tokenizer, encode, hold out validation documents",
+    "design": "choose the mixtures to try",
+    "sweep": "train one small model per mixture",
+    "fit": "fit the laws, test them on runs they have not seen",
+    "optimize": "find the best mixture under the constraints",
+    "verify": "train larger models on the natural, uniform, guessed and optimized mixture",
+    "branch": "from one checkpoint: go on, or switch to the upsampled mixture",
+    "export": "write the recipe in the trainers' own words",
+    "report": "write the page",
+}
+
+
+@dataclass(frozen=True)
+class Step:
+    """One line of a plan: a stage, its key, whether it is done, and what the rest of it costs in CPU-seconds."""
+
+    stage: str
+    key: str
+    done: bool
+    cpu_seconds: float
+    detail: str = ""
+
+
+class Flow:
+    """A study on its way: stages that find or make their artifacts.
+
+    ``root`` is the study's folder; artifacts lie in ``root/work``, results at the top.
+    """
+
+    def __init__(self, study: Study, *, listener: Listener | None = None, engine: Engine | None = None) -> None:
+        from mixwright.engine.local import LocalEngine
+
+        self.study = study
+        self.listener = listener or Listener()
+        self.engine = engine or LocalEngine(study.engine.workers)
+        self.root = study.folder
+        self.workspace = Workspace(study.folder / "work")
+        self._made: dict[str, Artifact] = {}
+
+    # ---- what runs, in which order -----------------------------------------------------------------------------
+
+    @cached_property
+    def stages(self) -> tuple[str, ...]:
+        """The stages this study has, in order."""
+        if self.study.runs is not None:
+            return ("fit", "optimize", "export", "report")
+        parts = ["curate", "tokenize", "design", "sweep", "fit", "optimize"]
+        parts += ["verify"] if self.study.verify else []
+        parts += ["branch"] if self.study.final_phase else []
+        return (*parts, "export", "report")
+
+    def upstream(self, stage: str) -> tuple[str, ...]:
+        """The stages whose artifacts a stage reads directly."""
+        table = self.study.runs is not None
+        inputs = {
+            "curate": (),
+            "tokenize": ("curate",),
+            "design": ("tokenize",),
+            "sweep": ("design", "tokenize"),
+            "fit": () if table else ("sweep",),
+            "optimize": ("fit",) if table else ("fit", "tokenize"),
+            "verify": ("optimize", "tokenize"),
+            "branch": ("optimize", "tokenize", *(("verify",) if self.study.verify else ())),
+            "export": tuple(s for s in ("optimize", "verify", "branch", "tokenize") if s in self.stages),
+            "report": tuple(s for s in self.stages if s != "report"),
+        }
+        return inputs[stage]
+
+    def run(self) -> Artifact:
+        """Every stage in order; returns the report's artifact. Raises what the stages raise; finished work is kept."""
+        with self.workspace.lock():
+            for sentence in publish.changes(self):
+                self.listener.note(sentence)
+            for stage in self.stages:
+                artifact = self.make(stage)
+            publish.remember(self)
+            return artifact
+
+    def make(self, stage: str) -> Artifact:
+        """The artifact of a stage, made now if it is not there; stages before it are made first."""
+        if stage in self._made:
+            return self._made[stage]
+        if stage not in self.stages:
+            why = "it starts from a table of runs" if self.study.runs else f"its {stage} section is empty"
+            raise StudyError(f"This study has no stage {stage!r}: {why}. It has: {', '.join(self.stages)}.")
+        for before in self.upstream(stage):
+            self.make(before)
+        begun = time.monotonic()
+        found = self.workspace.find(stage, self.key(stage))
+        artifact = found or self._build(stage)
+        self._made[stage] = artifact
+        shown = publish.results(self, stage, artifact)
+        self.listener.end(StageEnd(stage, found is not None, time.monotonic() - begun, shown))
+        return artifact
+
+    def _build(self, stage: str) -> Artifact:
+        begun, draft = time.monotonic(), self.workspace.draft(stage, self.key(stage))
+        self.listener.begin(stage, WHAT[stage], self._tasks(stage))
+        info = getattr(self, f"_{stage}")(draft) or {}
+        inputs = {before: self.make(before).key for before in self.upstream(stage)}
+        return draft.seal(
+            settings=self.settings(stage), inputs=inputs, info=info | {"seconds": round(time.monotonic() - begun, 2)}
+        )
+
+    # ---- keys and costs ----------------------------------------------------------------------------------------
+
+    def key(self, stage: str) -> str:
+        """The hash of everything the stage depends on; known before anything has run."""
+        return content_key(VERSIONS[stage], self.settings(stage), {s: self.key(s) for s in self.upstream(stage)})
+
+    def settings(self, stage: str) -> dict[str, Any]:
+        """The settings a stage depends on itself, as plain values."""
+        s = self.study
+        if stage == "curate":
+            return {
+                "sources": {n: settings(o) for n, o in s.sources.items()},
+                "targets": {n: settings(o) for n, o in s.targets.items()},
+                "files": self._files,
+                "curate": settings(s.curate),
+            }
+        if stage == "fit":
+            table = {"runs": settings(s.runs), "file": self._table_hash} if s.runs else {}
+            weights = {"objective": {"metrics": dict(s.objective.metrics)}}
+            return {"law": settings(s.law), "seed": s.seed, **weights, **table}
+        trainer = {"trainer": {"name": type(s.trainer).__name__, **settings(s.trainer)}}
+        chosen: dict[str, dict[str, Any]] = {
+            "tokenize": {"tokenizer": settings(s.tokenizer)},
+            "design": {
+                "design": settings(s.design), "proxy": settings(s.proxy), "seed": s.seed,
+                "objective": {"floors": s.objective.floors, "ceilings": s.objective.ceilings},
+            },
+            "sweep": trainer,
+            "optimize": {"objective": settings(s.objective), "budget": settings(s.budget), "current": s.current},
+            "verify": trainer | {"verify": settings(s.verify), "seed": s.seed, "kept": settings(s.final_phase).get("start")},
+            "branch": trainer | {"final_phase": settings(s.final_phase), "seed": s.seed},
+            "export": {"export": list(s.export)},
+            "report": {"title": s.title, "study": s.text},
+        }  # fmt: skip
+        return chosen[stage]
+
+    @cached_property
+    def _files(self) -> dict[str, str]:
+        from mixwright.curate.pipeline import fingerprint
+
+        both = {**self.study.sources, **{f"target:{n}": o for n, o in self.study.targets.items()}}
+        return {name: fingerprint(options, self.root) for name, options in both.items()}
+
+    @cached_property
+    def _table_hash(self) -> list[str]:
+        assert self.study.runs is not None
+        paths = [self.root / p for p in (self.study.runs.path, self.study.runs.metrics) if p]
+        for path in paths:
+            if not path.is_file():
+                raise DataError(f"There is no table of runs at {path}. Set runs.path in the study, or give --runs FILE.")
+        return [file_hash(path) for path in paths]
+
+    def plan(self) -> list[Step]:
+        """What ``run`` would do: every stage with its key, whether it is done, and the CPU-seconds still to spend."""
+        steps = []
+        for stage in self.stages:
+            done = self.workspace.find(stage, self.key(stage)) is not None
+            cost, detail = (0.0, "") if done else self._estimate(stage)
+            steps.append(Step(stage, self.key(stage), done, cost, detail))
+        return steps
+
+    def _estimate(self, stage: str) -> tuple[float, str]:
+        """CPU-seconds a stage still needs, and what it counts."""
+        count, size, tokens = 0, "", 0
+        if stage == "sweep":
+            count, size, tokens = self.study.design.runs + self.study.design.repeats, self.study.proxy.sizes[0], self.study.proxy.tokens
+        elif stage == "verify" and self.study.verify:
+            count = self.study.verify.seeds * (3 + (self.study.verify.guess is not None))
+            size, tokens = self.study.verify.size, self.study.verify.tokens
+        elif stage == "branch" and self.study.final_phase:
+            size, tokens = self._large
+            each = self._cost(size, tokens)
+            return each * (1 - self.study.final_phase.start), f"1 branch of a {size} run"
+        if count:
+            return count * self._cost(size, tokens), f"{count} runs of {size}, {tokens:,} tokens each"
+        return {"curate": 10.0, "tokenize": 15.0, "fit": 10.0}.get(stage, 1.0), ""
+
+    def _cost(self, size: str, tokens: int) -> float:
+        schedule = Schedule.constant(Mixture.uniform(self.study.domains), tokens)
+        return float(self.study.trainer.cost(Run("cost", schedule, ModelSize.parse(size))))
+
+    def _tasks(self, stage: str) -> dict[str, float]:
+        if stage == "curate":
+            return dict.fromkeys((*self.study.sources, *self.study.targets), 1.0)
+        runs = {"sweep": self.runs_of_sweep, "verify": self.runs_of_verify, "branch": self.runs_of_branch}.get(stage)
+        return {run.run_id: float(self.study.trainer.cost(run)) for run in runs()} if runs else {}
+
+    # ---- nouns the artifacts hold ------------------------------------------------------------------------------
+
+    @cached_property
+    def corpus(self) -> Corpus:
+        """The domains after tokenizing."""
+        return Corpus.from_dict(self.make("tokenize").json("corpus.json"))
+
+    @cached_property
+    def reference(self) -> tuple[str, Mixture]:
+        """What everything is compared with: the natural mixture, or the study's ``current`` one."""
+        domains = self.table.domains if self.study.runs else self.corpus.names
+        if self.study.current is not None:
+            return "current", self.study.mixture(self.study.current, domains, "current")
+        if self.study.runs:
+            return "mean", Mixture.normalized(domains, self.table.mixtures().mean(axis=0))
+        return "natural", self.corpus.natural()
+
+    @cached_property
+    def table(self) -> Runs:
+        """The runs a fit is made on, failed ones included."""
+        if self.study.runs is None:
+            return self._observed("sweep")
+        return self._read_table()[0]
+
+    def _read_table(self) -> tuple[Runs, tuple[str, ...]]:
+        from mixwright.store.runs import read_runs
+
+        options = self.study.runs
+        assert options is not None
+        second = self.root / options.metrics if options.metrics else None
+        read = read_runs(self.root / options.path, metrics_path=second, weights=options.weights, losses=options.losses)
+        return read.runs, read.notes
+
+    @cached_property
+    def metric_weights(self) -> dict[str, float]:
+        """The objective's metrics with their weights, summing to one."""
+        metrics = self.table.metrics if self.study.runs else self.study.metrics
+        weights = self.study.metric_weights(metrics)
+        total = sum(weights.values())
+        return {name: weight / total for name, weight in weights.items()}
+
+    @cached_property
+    def law_fit(self) -> Fit:
+        """The fitted laws."""
+        from mixwright.laws.fitted import load_fit
+
+        return load_fit(self.make("fit").json("fit.json"))
+
+    @cached_property
+    def recipe(self) -> Recipe:
+        """The answer as ``optimize`` gave it."""
+        return Recipe.from_dict(self.make("optimize").json("recipe.json"))
+
+    @property
+    def optimized(self) -> Mixture:
+        """The best mixture found."""
+        return self.recipe.schedule.phases[0].mixture
+
+    @property
+    def budget_tokens(self) -> int | None:
+        """Training tokens of the run the recipe is for."""
+        if self.study.budget.tokens is not None or self.study.runs:
+            return self.study.budget.tokens
+        return int(self.corpus.supply.sum())
+
+    # ---- the stages --------------------------------------------------------------------------------------------
+
+    def _curate(self, draft: Draft) -> dict[str, Any]:
+        from mixwright.curate.pipeline import curate
+
+        summary = curate(
+            self.study.sources, self.study.targets, self.study.curate, base=self.root, draft=draft,
+            engine=self.engine, on_progress=self.listener.progress,
+        )  # fmt: skip
+        return {"kept": {name: row["kept"]["documents"] for name, row in summary["sources"].items()}}
+
+    def _tokenize(self, draft: Draft) -> dict[str, Any]:
+        from mixwright.text.tokenize import tokenize
+
+        corpus = tokenize(
+            self.make("curate").path, self.study.tokenizer, draft=draft, engine=self.engine,
+            on_progress=self.listener.progress, seq_len=getattr(self.study.trainer, "seq_len", 128),
+        )  # fmt: skip
+        return {"tokens": {domain.name: domain.tokens for domain in corpus.domains}}
+
+    def _design(self, draft: Draft) -> dict[str, Any]:
+        from mixwright.optimize.design import design
+
+        objective = self.study.objective.over(self.corpus.names)
+        mixtures = design(self.corpus.natural(), objective=objective, options=self.study.design, rng=rng(self.study.seed, "design"))
+        size, tokens = ModelSize.parse(self.study.proxy.sizes[0]), self.study.proxy.tokens
+        runs = [
+            Run(f"design-{n:03d}", Schedule.constant(mixture, tokens), size, self._seed("sweep", 0), "design")
+            for n, mixture in enumerate(mixtures)
+        ]
+        natural = Schedule.constant(self.corpus.natural(), tokens)
+        runs += [
+            Run(f"repeat-{n}", natural, size, self._seed("sweep", n), "repeat") for n in range(1, self.study.design.repeats + 1)
+        ]
+        write_json(draft.path / "runs.json", [run.to_dict() for run in runs])
+        return {"runs": len(runs)}
+
+    def _seed(self, purpose: str, number: int) -> int:
+        return derive_seed(self.study.seed, purpose, number) % 2**31
+
+    def runs_of_sweep(self) -> list[Run]:
+        """The runs the design asks for."""
+        return [Run.from_dict(values) for values in self.make("design").json("runs.json")]
+
+    def _sweep(self, draft: Draft) -> dict[str, Any]:
+        from mixwright.store.runs import write_runs
+
+        runs = self.runs_of_sweep()
+        self._train(runs, draft)
+        table = self._observed(draft.path)
+        write_runs(draft.path / "runs.parquet", table)
+        usable, wanted = len(table.usable()), len(self.corpus.domains) + 2
+        if usable < wanted:
+            failed = [(i, o) for i, o in zip(table.run_id, table.status, strict=True) if o != DONE]
+            raise RunsFailedError(
+                f"Only {usable} of {len(table)} runs ended well, too few for {len(self.corpus.domains)} domains (at least "
+                f"{wanted}); {failed[0][0]} and {len(failed) - 1} others failed. Lower trainer.lr and run again."
+            )
+        return {"runs": len(runs), "failed": len(table) - usable}
+
+    def _train(
+        self, runs: Sequence[Run], draft: Draft, checkpoints: Mapping[str, tuple[int, ...]] | None = None
+    ) -> dict[str, verdict.Trained]:
+        """Train what is not trained yet; writes ``observations.json`` and ``trajectories.json`` into the draft."""
+        from mixwright.train.sweep import sweep
+
+        finished = sweep(
+            runs, self.study.trainer, workspace=self.workspace, corpus=self.make("tokenize"), engine=self.engine,
+            checkpoints=checkpoints or {}, on_progress=self.listener.progress,
+        )  # fmt: skip
+        observations, trajectories = [], {}
+        for one in finished:
+            observations.append(one.observation.to_dict())
+            if one.observation.status != DONE:
+                self.listener.note(f"Run {one.run.run_id} failed and is kept out: {one.observation.reason}.")
+            trajectories[one.run.run_id] = one.artifact.json("trajectory.json")
+        write_json(draft.path / "observations.json", observations)
+        write_json(draft.path / "trajectories.json", trajectories)
+        return {
+            one.run.run_id: verdict.Trained(
+                one.observation, [(p["tokens"], p["losses"]) for p in trajectories[one.run.run_id]]
+            )
+            for one in finished
+        }
+
+    def _observed(self, stage: str | Path) -> Runs:
+        from mixwright.core.observation import Observation
+
+        path = stage if isinstance(stage, Path) else self.make(stage).path
+        from mixwright.store.artifact import read_json
+
+        return Runs.from_observations(Observation.from_dict(v) for v in read_json(path / "observations.json"))
+
+    def _fit(self, draft: Draft) -> dict[str, Any]:
+        from mixwright.laws.fitted import fit_chosen
+        from mixwright.laws.validation import validate
+
+        table, notes = self._read_table() if self.study.runs else (self.table, ())
+        usable = table.usable()
+        weights = np.array([self.metric_weights.get(m, 0.0) for m in usable.metrics])
+        law = self.study.law
+        validation = validate(
+            usable, laws=law.candidates, metric_weights=weights, folds=law.folds, repeats=law.repeats,
+            rng=rng(self.study.seed, "validate"), on_progress=self.listener.progress,
+        )  # fmt: skip
+        fit = fit_chosen(usable, validation, rng=rng(self.study.seed, "fit"))
+        write_json(draft.path / "fit.json", fit.to_dict())
+        write_json(
+            draft.path / "validation.json",
+            {
+                "scores": validation.scores, "chosen": validation.chosen, "held_out": validation.held_out,
+                "folds": validation.folds, "repeats": validation.repeats, "notes": [*notes, *validation.notes],
+            },
+        )  # fmt: skip
+        return {"chosen": dict(validation.chosen)}
+
+    def _optimize(self, draft: Draft) -> dict[str, Any]:
+        from mixwright.optimize.mixture import optimize
+
+        name, reference = self.reference
+        text = self.study.runs is None
+        best = optimize(
+            self.law_fit, self.study.objective.over(reference.domains), reference=reference, reference_name=name,
+            metric_weights=self.metric_weights, tokens=self.budget_tokens, runs=self.table.usable(),
+            supply=self.corpus.supply if text else None, rng=rng(self.study.seed, "optimize"),
+        )  # fmt: skip
+        recipe = publish.recipe(self, best)
+        write_json(draft.path / "recipe.json", recipe.to_dict())
+        write_json(draft.path / "optimum.json", best.to_dict())
+        return {"weights": best.mixture.to_dict()}
+
+    @property
+    def _large(self) -> tuple[str, int]:
+        """Size and tokens of the runs that verify and branch."""
+        if self.study.verify:
+            return self.study.verify.size, self.study.verify.tokens
+        return self.study.proxy.sizes[0], self.study.proxy.tokens
+
+    def mixtures(self) -> dict[str, Mixture]:
+        """The mixtures that are compared: the reference first, then uniform, the guess, the optimized."""
+        name, reference = self.reference
+        found = {name: reference, "uniform": Mixture.uniform(reference.domains)}
+        if self.study.verify and self.study.verify.guess is not None:
+            found["guess"] = self.study.mixture(self.study.verify.guess, reference.domains, "verify.guess")
+        return found | {"optimized": self.optimized}
+
+    def runs_of_verify(self) -> list[Run]:
+        """Every mixture at the larger size, once per seed."""
+        assert self.study.verify is not None
+        size, tokens = self._large
+        return [
+            Run(f"verify-{name}-{n}", Schedule.constant(mixture, tokens), ModelSize.parse(size), self._seed("verify", n), "verify")
+            for n in range(self.study.verify.seeds)
+            for name, mixture in self.mixtures().items()
+        ]
+
+    def _kept(self) -> dict[str, tuple[int, ...]]:
+        """Which runs keep a checkpoint, and at which tokens: the reference run of the final phase."""
+        if self.study.final_phase is None:
+            return {}
+        return {self._base_run().run_id: (int(self.study.final_phase.start * self._large[1]),)}
+
+    def _verify(self, draft: Draft) -> dict[str, Any]:
+        assert self.study.verify is not None
+        runs = self.runs_of_verify()
+        trained = self._train(runs, draft, self._kept())
+        names = list(self.mixtures())
+        usable = {
+            n: [t for i in range(self.study.verify.seeds) if (t := trained[f"verify-{n}-{i}"]).observation.status == DONE]
+            for n in names
+        }
+        lost = [name for name, group in usable.items() if not group]
+        if lost:
+            raise RunsFailedError(f"Every run of {', '.join(lost)} diverged at {self._large[0]}. Lower trainer.lr and run again.")
+        noise = float(np.dot([self.metric_weights.get(m, 0) for m in self.law_fit.metrics], np.nan_to_num(self.law_fit.noise)))
+        section = verdict.compare(
+            usable, self.mixtures(), names[0], self.metric_weights, self.law_fit, fallback_noise=noise
+        )
+        size, tokens = self._large
+        section |= {"size": size, "params": ModelSize.parse(size).params, "tokens": tokens, "seeds": list(range(self.study.verify.seeds))}
+        write_json(draft.path / "verify.json", section)
+        return {"runs": len(runs)}
+
+    def _base_run(self) -> Run:
+        size, tokens = self._large
+        name, reference = self.reference
+        return Run(f"verify-{name}-0", Schedule.constant(reference, tokens), ModelSize.parse(size), self._seed("verify", 0), "verify")
+
+    def runs_of_branch(self) -> list[Run]:
+        """The reference run that goes on as before, and its branch on the upsampled mixture."""
+        from mixwright.train.branch import branch
+
+        assert self.study.final_phase is not None
+        base = self._base_run()
+        weights = self.study.final_phase.weights
+        upsampled = self.optimized if weights == "optimized" else self.study.mixture(dict(weights), base.schedule.domains, "final_phase")
+        return [base, branch(base, self._kept()[base.run_id][0], upsampled, run_id="branch-upsampled")]
+
+    def _branch(self, draft: Draft) -> dict[str, Any]:
+        assert self.study.final_phase is not None
+        base, upsampled = self.runs_of_branch()
+        trained = self._train([base, upsampled], draft, self._kept())
+        noise = self.make("verify").json("verify.json")["noise"] if self.study.verify else {}
+        if not any(value is not None for value in noise.values()):
+            noise = {m: float(sd) for m, sd in zip(self.law_fit.metrics, self.law_fit.noise, strict=True) if np.isfinite(sd)}
+        both = [trained[run.run_id] for run in (base, upsampled)]
+        failed = [t.observation for t in both if t.observation.status != DONE]
+        if failed:
+            raise RunsFailedError(f"Run {failed[0].run.run_id} diverged ({failed[0].reason}). Lower trainer.lr and run again.")
+        section = {
+            "start": self.study.final_phase.start,
+            "size": str(base.size),
+            "tokens": base.schedule.tokens,
+            "switch_tokens": upsampled.parent_tokens,
+            "base": base.schedule.phases[0].mixture.weights.tolist(),
+            "weights": upsampled.schedule.phases[-1].mixture.weights.tolist(),
+            "rows": verdict.final_phase_rows(*both, noise, self.metric_weights),
+            "trajectories": [
+                {"branch": label, "points": verdict.objective_points(t.trajectory, self.metric_weights)}
+                for label, t in zip(("continued", "upsampled"), both, strict=True)
+            ],
+        }
+        write_json(draft.path / "final_phase.json", section)
+        return {}
+
+    def _export(self, draft: Draft) -> dict[str, Any]:
+        for name in self.study.export:
+            exporter = find("export", name)()
+            for label, recipe in publish.recipes(self).items():
+                root = str(self.make("tokenize").path.resolve()) if self.study.runs is None else None
+                files = exporter.files(
+                    recipe, tokens_root=root, seq_len=getattr(self.study.trainer, "seq_len", 2048), batch=getattr(self.study.trainer, "batch", 1)
+                )
+                for file, content in files.items():
+                    write_atomic(draft.path / name.replace(":", ".") / label / file, content)
+        return {"exporters": list(self.study.export)}
+
+    def _report(self, draft: Draft) -> dict[str, Any]:
+        from mixwright.report.page import write_page
+        from mixwright.study.report_data import report_data
+
+        data = report_data(self)
+        write_json(draft.path / "report.json", data)
+        write_page(data, draft.path / "report.html")
+        return {}
+
+

@@ -1,0 +1,244 @@
+"""What a study leaves at the top of its folder, and what it remembers from one time to the next.
+
+``recipe.yaml`` (and ``recipe-final-phase.yaml``), ``runs.csv``, ``report.html``, ``export/``: copies of what the
+artifacts hold, rewritten whenever their stage is found or made.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from mixwright.core.recipe import Forecast, Recipe
+from mixwright.core.schedule import Schedule
+from mixwright.store.artifact import Artifact, read_json, write_atomic, write_json
+
+if TYPE_CHECKING:
+    from mixwright.optimize.mixture import Optimum
+    from mixwright.study.flow import Flow
+
+_LAST = "last.json"
+
+
+def recipe(flow: Flow, best: Optimum) -> Recipe:
+    """The recipe an optimum gives: one phase over the budget, its forecasts, and the hash of every input."""
+    tokens = flow.budget_tokens
+    known = flow.study.runs is None
+    notes = list(best.notes)
+    if tokens is None:
+        tokens = 1_000_000_000
+        notes.append("No budget was given, so the phases are written for 1,000,000,000 tokens; set budget.tokens.")
+    supply = {domain.name: domain.tokens for domain in flow.corpus.domains} if known else {}
+    return Recipe(
+        schedule=Schedule.constant(best.mixture, tokens),
+        objective=flow.study.objective.over(best.mixture.domains),
+        forecasts=best.forecasts,
+        supply=supply,
+        fingerprints={stage: flow.make(stage).fingerprint for stage in flow.stages if stage in flow._made},
+        notes=tuple(notes),
+        params=flow.study.budget.params,
+    )
+
+
+def recipes(flow: Flow) -> dict[str, Recipe]:
+    """The recipes a study ends with, by file label: ``recipe``, and ``recipe-final-phase`` where that was measured."""
+    main = flow.recipe
+    notes = list(main.notes)
+    found: dict[str, Recipe] = {}
+    verified: tuple[Mapping[str, Any], ...] = ()
+    if flow.study.verify:
+        section = flow.make("verify").json("verify.json")
+        verified = tuple(_verified(section))
+        notes += verdict_notes(flow, section)
+    found["recipe"] = _with(main, notes=tuple(notes), verified=verified)
+    if flow.study.final_phase:
+        section = flow.make("branch").json("final_phase.json")
+        found["recipe-final-phase"] = _final_phase(flow, main, section)
+    return found
+
+
+def verdict_notes(flow: Flow, section: Mapping[str, Any]) -> list[str]:
+    """What the larger runs say, in sentences: the optimized mixture against the reference, and against the guess."""
+    from mixwright.study.verdict import duel
+
+    reference = flow.reference[0]
+    rows = {row["mixture"]: row for row in section["rows"]}
+    where = f"at {section['size']} ({section['params']:,} parameters) and {section['tokens']:,} tokens"
+    notes = [f"Measured {where}: optimized is {rows['optimized']['verdict']}."]
+    if "guess" in rows:
+        notes.append(f"Measured {where}: {duel(section, 'optimized', 'guess')}.")
+    if rows["optimized"]["objective"] > rows[reference]["objective"]:
+        notes.append(f"The larger runs do NOT confirm the gain over the {reference} mixture: do not use this recipe as it is.")
+    return notes
+
+
+def _verified(section: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    for row in section["rows"]:
+        yield {
+            "mixture": row["mixture"],
+            "weights": row["weights"],
+            "params": section["params"],
+            "tokens": section["tokens"],
+            "predicted": row["predicted"],
+            "measured": row["measured"],
+            "steps_share": row["steps_share"],
+            "verdict": row["verdict"],
+        }
+
+
+def _final_phase(flow: Flow, main: Recipe, section: Mapping[str, Any]) -> Recipe:
+    """For a run that is under way on the reference mixture: stay on it, then switch."""
+    run = flow.runs_of_branch()[1]
+    name = flow.reference[0]
+    total = main.schedule.tokens
+    schedule = Schedule.constant(run.schedule.phases[0].mixture, total).switched(
+        round(section["start"] * total), run.schedule.phases[-1].mixture
+    )
+    forecasts = []
+    for row in section["rows"]:
+        half = 1.645 * 2**0.5 * (row["noise"] or 0.0)
+        forecasts.append(
+            Forecast(
+                row["metric"], "difference", row["difference"], row["difference"] - half, row["difference"] + half,
+                reference=f"{name} to the end", params=flow.runs_of_branch()[0].size.params, tokens=section["tokens"],
+            )
+        )  # fmt: skip
+    notes = (
+        f"For a run that is under way on the {name} mixture: the last {1 - section['start']:.0%} of the tokens on the upsampled one.",
+        "The forecasts are measured differences of one branch at the size and tokens they state, not predictions of a law.",
+    )
+    return _with(main, schedule=schedule, forecasts=tuple(forecasts), notes=notes, verified=())
+
+
+def _with(main: Recipe, **changes: Any) -> Recipe:
+    import dataclasses
+
+    return dataclasses.replace(main, **changes)
+
+
+def to_yaml(recipe: Recipe) -> str:
+    """A recipe as YAML text with a heading a person can read."""
+    head = (
+        "# A mixwright recipe: what to train on, and what to expect from it.\n"
+        "# weights are fractions of training tokens; losses are nats/token; intervals hold 90 %;\n"
+        "# every forecast states the size (non-embedding params) and tokens it holds for.\n"
+    )
+    return head + str(yaml.safe_dump(recipe.to_dict(), sort_keys=False, allow_unicode=True, width=110))
+
+
+def results(flow: Flow, stage: str, artifact: Artifact) -> tuple[Any, ...]:
+    """Copy what people open to the top of the study's folder; returns what a terminal should show of the stage."""
+    from mixwright.report import tables
+    from mixwright.study import report_data as parts
+
+    root = flow.root
+    if stage == "curate":
+        summary = artifact.json("summary.json")
+        data = parts.sources(summary)
+        return (tables.sources_table(data), tables.ledger_table(data))
+    if stage == "tokenize":
+        return (tables.corpus_table(parts.corpus(flow)),)
+    if stage == "design":
+        return ()
+    if stage == "sweep":
+        from mixwright.store.runs import write_runs
+
+        write_runs(root / "runs.csv", flow.table)
+        return (tables.runs_table(parts.runs(flow)),)
+    if stage == "fit":
+        return (tables.validation_table(parts.fitted(flow)),)
+    if stage == "optimize":
+        write_atomic(root / "recipe.yaml", to_yaml(flow.recipe))
+        return (tables.optimum_table(parts.optimum(flow)),)
+    if stage == "verify":
+        return (tables.verify_table(parts.verified(flow)),)
+    if stage == "branch":
+        return (tables.final_phase_table(parts.final_phase(flow)),)
+    if stage == "export":
+        for label, one in recipes(flow).items():
+            write_atomic(root / f"{label}.yaml", to_yaml(one))
+        _replace_folder(artifact, root / "export")
+        return (tables.recipe_table(recipes(flow)["recipe"].to_dict()),)
+    write_atomic(root / "report.html", (artifact.path / "report.html").read_bytes())
+    return ()
+
+
+def _replace_folder(artifact: Artifact, target: Any) -> None:
+    """Copy an artifact's files over a folder at the top; files of exporters no longer asked for are removed."""
+    wanted = {target / name for name in artifact.manifest["files"]}
+    for file in wanted:
+        content = (artifact.path / file.relative_to(target)).read_bytes()
+        if not file.is_file() or file.read_bytes() != content:
+            write_atomic(file, content)
+    if target.is_dir():
+        for child in target.iterdir():
+            if child.is_dir() and not any(file.is_relative_to(child) for file in wanted):
+                shutil.rmtree(child)
+
+
+# ---- from one time to the next -----------------------------------------------------------------------------------
+
+
+def remember(flow: Flow) -> None:
+    """Note which artifacts this finished run used, for ``changes`` next time."""
+    stages = {stage: {"key": flow.key(stage), "settings": flow.settings(stage)} for stage in flow.stages}
+    write_json(flow.workspace.root / _LAST, stages)
+
+
+def changes(flow: Flow) -> list[str]:
+    """Sentences that say which stages of the last finished run will be redone and why; their old artifacts are kept."""
+    path = flow.workspace.root / _LAST
+    if not path.is_file():
+        return []
+    last = read_json(path)
+    redone: list[str] = []
+    sentences = []
+    for stage in flow.stages:
+        if stage not in last or last[stage]["key"] == flow.key(stage):
+            continue
+        redone.append(stage)
+        if flow.workspace.find(stage, flow.key(stage)) is not None:
+            continue
+        edits = list(_edits(last[stage]["settings"], flow.settings(stage), ""))
+        edits = [edit for edit in edits if not edit.startswith("study:")]
+        before = [s for s in flow.upstream(stage) if s in redone]
+        why = "; ".join(edits[:3]) + (f"; and {len(edits) - 3} more" if len(edits) > 3 else "")
+        why = why or (f"{', '.join(before)} changed" if before else "the study's text changed")
+        old = flow.workspace.root / stage / last[stage]["key"]
+        sentences.append(f"{stage} will be redone ({why}); the old result stays in {old.relative_to(flow.root)}.")
+    return sentences
+
+
+def _edits(old: Any, new: Any, where: str) -> Iterator[str]:
+    """``path: old -> new`` for every value that differs."""
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        for key in sorted({*old, *new}):
+            yield from _edits(old.get(key), new.get(key), f"{where}.{key}" if where else str(key))
+    elif list(old) != list(new) if isinstance(old, list) and isinstance(new, list | tuple) else old != new:
+        yield f"{where}: {_short(old)} -> {_short(new)}"
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 40 else text[:37] + "..."
+
+
+def files(flow: Flow) -> list[dict[str, str]]:
+    """The files at the top of the study's folder, with what each is."""
+    return [
+        {"name": name, "what": what}
+        for name, what in (
+            ("recipe.yaml", "what to train on, with forecasts"),
+            ("recipe-final-phase.yaml", "for a run under way: switch at the end"),
+            ("report.html", "this page"),
+            ("runs.csv", "every proxy run: weights and losses"),
+            ("export/", "the recipe in the words of " + ", ".join(flow.study.export)),
+            ("work/", "all artifacts, by stage and key"),
+        )
+        if name.endswith("/") or name == "report.html" or (flow.root / name).is_file()
+    ]
+
+
