@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from mixwright.core.errors import DataError, ResourceError, RunsFailedError, StudyError
+
 #: ``progress(fraction, **facts)``: how far a task is, 0..1, and what it wants to show (JSON values)
 Progress = Callable[..., None]
 
@@ -52,6 +54,15 @@ class Outcome:
     trace: str = ""
     seconds: float = 0.0
     cpu_seconds: float = 0.0
+
+    def result(self) -> Any:
+        """The value; or raises the error as the class its kind names, RuntimeError with the trace for kind 1."""
+        if self.error is None:
+            return self.value
+        known = {error.exit_code: error for error in (StudyError, DataError, RunsFailedError, ResourceError)}
+        if self.kind in known:
+            raise known[self.kind](self.error)
+        raise RuntimeError(f"{self.error}\n{self.trace}".strip())
 
 
 class Engine(ABC):

@@ -1,0 +1,5 @@
+"""``python -m mixwright``."""
+
+from mixwright.cli import main
+
+main()

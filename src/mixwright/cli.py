@@ -1,0 +1,293 @@
+"""The command line: one subcommand per verb. Method lives in study.yaml; flags say where and how loudly."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mixwright import __version__
+from mixwright.core.errors import MixwrightError, StudyError, disk_error
+
+if TYPE_CHECKING:
+    from mixwright.study.flow import Flow
+
+app = typer.Typer(
+    name="mixwright",
+    help="Decide what a language model learns from: which text, in what proportions, in what order.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+
+StudyPath = Annotated[Path, typer.Option("--study", help="The study file.", show_default=True)]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON value instead of text.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only the result's place.")]
+HERE = Path("study.yaml")
+
+
+def _flow(study: Path, *, quiet: bool, as_json: bool) -> Flow:
+    from mixwright.study.config import read_study
+    from mixwright.study.flow import Flow
+
+    return _watched(Flow(read_study(study)), quiet=quiet, as_json=as_json)
+
+
+def _watched(flow: Flow, *, quiet: bool, as_json: bool) -> Flow:
+    from rich.console import Console
+
+    from mixwright.study.listener import Listener
+    from mixwright.study.terminal import Terminal
+
+    console = Console(width=None if sys.stdout.isatty() else 110)
+    flow.listener = Listener() if quiet or as_json else Terminal(console, flow.engine.slots)
+    return flow
+
+
+def _say(text: str, result: dict[str, Any], *, as_json: bool) -> None:
+    typer.echo(json.dumps(result, ensure_ascii=False, default=str) if as_json else text)
+
+
+def _stage(stage: str, study: Path, *, quiet: bool, as_json: bool) -> None:
+    """Run a study up to one stage."""
+    flow = _flow(study, quiet=quiet, as_json=as_json)
+    with flow.workspace.lock():
+        artifact = flow.make(stage)
+    where = os.path.relpath(artifact.path)
+    _say(f"{stage}: {where}", {"verb": stage, "artifact": where, "key": artifact.key, **artifact.info}, as_json=as_json)
+
+
+@app.command()
+def init(
+    folder: Annotated[Path, typer.Argument(help="The folder that holds your data: a file or a subfolder per domain.")],
+    study: StudyPath = HERE,
+) -> None:
+    """Write a commented study.yaml for a folder of JSONL, Parquet or text files."""
+    from mixwright.study.template import init as write
+
+    write(folder, study)
+    typer.echo(f"Wrote {study}. Read it, then: mixwright run{'' if study == HERE else f' --study {study}'}")
+
+
+@app.command()
+def curate(study: StudyPath = HERE, as_json: Json = False, quiet: Quiet = False) -> None:
+    """Read, measure, decide, dedup; keep a ledger of everything dropped."""
+    _stage("curate", study, quiet=quiet, as_json=as_json)
+
+
+@app.command()
+def tokenize(study: StudyPath = HERE, as_json: Json = False, quiet: Quiet = False) -> None:
+    """Train the tokenizer (or load one) and encode; hold out validation documents."""
+    _stage("tokenize", study, quiet=quiet, as_json=as_json)
+
+
+@app.command()
+def design(study: StudyPath = HERE, as_json: Json = False, quiet: Quiet = False) -> None:
+    """Choose the mixtures the proxy runs try."""
+    _stage("design", study, quiet=quiet, as_json=as_json)
+
+
+@app.command()
+def sweep(study: StudyPath = HERE, as_json: Json = False, quiet: Quiet = False) -> None:
+    """Train one small model per mixture; goes on where it was stopped."""
+    _stage("sweep", study, quiet=quiet, as_json=as_json)
+
+
+@app.command()
+def fit(
+    runs: Annotated[Path | None, typer.Option(help="A table of finished runs (CSV, Parquet, JSONL).")] = None,
+    metrics: Annotated[Path | None, typer.Option(help="A second table with the losses, joined by run id.")] = None,
+    weights: Annotated[str | None, typer.Option(help="Pattern of the weight columns, such as 'train/*'.")] = None,
+    losses: Annotated[str | None, typer.Option(help="Pattern of the loss columns, such as 'valid/*'.")] = None,
+    study: StudyPath = HERE,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Fit laws to the runs of the sweep, or to a table of your own."""
+    if runs is not None:
+        _study_for_table(runs, study, {"metrics": metrics, "weights": weights, "losses": losses})
+    _stage("fit", study, quiet=quiet, as_json=as_json)
+
+
+def _study_for_table(runs: Path, study: Path, options: dict[str, Path | str | None]) -> None:
+    """A study for this table: written if there is none; one that says otherwise is not overruled."""
+    from mixwright.study.config import read_study
+    from mixwright.study.template import table_study
+
+    if not runs.is_file():
+        raise StudyError(f"There is no table of runs at {runs}.")
+    folder = study.resolve().parent
+    given = {k: os.path.relpath(v, folder) if isinstance(v, Path) else v for k, v in options.items() if v}
+    if not study.exists():
+        table_study(runs, study, given)
+        typer.echo(f"Wrote {study}: the objective is the mean of all metrics, without caps. Change it there.", err=True)
+        return
+    table = read_study(study).runs
+    same = table is not None and (folder / table.path).resolve() == runs.resolve()
+    if not same or any(getattr(table, key) != value for key, value in given.items()):
+        raise StudyError(
+            f"{study} already says which runs to fit ({table.path if table else 'those of its own sweep'}). Edit its runs "
+            "section, or give another place with --study."
+        )
+
+
+@app.command()
+def optimize(study: StudyPath = HERE, as_json: Json = False, quiet: Quiet = False) -> None:
+    """Find the best mixture for the objective under its constraints; writes recipe.yaml."""
+    _stage("optimize", study, quiet=quiet, as_json=as_json)
+
+
+@app.command()
+def verify(study: StudyPath = HERE, as_json: Json = False, quiet: Quiet = False) -> None:
+    """Train larger models on the natural, uniform, guessed and optimized mixture."""
+    _stage("verify", study, quiet=quiet, as_json=as_json)
+
+
+@app.command()
+def branch(study: StudyPath = HERE, as_json: Json = False, quiet: Quiet = False) -> None:
+    """From one checkpoint near the end: go on as before, or switch to the upsampled mixture."""
+    _stage("branch", study, quiet=quiet, as_json=as_json)
+
+
+@app.command()
+def export(study: StudyPath = HERE, as_json: Json = False, quiet: Quiet = False) -> None:
+    """Write the recipe in the trainers' own words."""
+    _stage("export", study, quiet=quiet, as_json=as_json)
+
+
+@app.command()
+def report(study: StudyPath = HERE, as_json: Json = False, quiet: Quiet = False) -> None:
+    """Write report.html, one page that needs no network."""
+    _stage("report", study, quiet=quiet, as_json=as_json)
+
+
+@app.command()
+def train(
+    recipe: Annotated[Path, typer.Option(help="A recipe.yaml.")] = Path("recipe.yaml"),
+    size: Annotated[str, typer.Option(help="The model's size, WIDTHxLAYERS.")] = "64x2",
+    tokens: Annotated[int | None, typer.Option(help="Training tokens (default: the recipe's).")] = None,
+    study: StudyPath = HERE,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Train one model on a recipe, with the study's corpus and trainer; keeps its last checkpoint."""
+    from mixwright.study.train_one import train_recipe
+
+    flow = _flow(study, quiet=quiet, as_json=as_json)
+    with flow.workspace.lock():
+        result = train_recipe(flow, recipe, size=size, tokens=tokens)
+    losses = "  ".join(f"{name} {loss:.3f}" for name, loss in result["losses"].items())
+    _say(f"{losses}\ntrain: {result['artifact']}", result, as_json=as_json)
+
+
+@app.command()
+def run(
+    study: StudyPath = HERE,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done, and what it costs.")] = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """The whole study, from text to recipe and page; what is done already is not done again."""
+    flow = _flow(study, quiet=quiet, as_json=as_json)
+    if dry_run:
+        _print_plan(flow, as_json=as_json)
+        return
+    _run(flow, as_json=as_json)
+
+
+def _run(flow: Flow, *, as_json: bool) -> None:
+    flow.run()
+    root = Path(os.path.relpath(flow.root))
+    results = {"recipe": str(root / "recipe.yaml"), "report": str(root / "report.html")}
+    _say("\n".join(f"{name}: {place}" for name, place in results.items()), {"verb": "run", **results}, as_json=as_json)
+
+
+def _print_plan(flow: Flow, *, as_json: bool) -> None:
+    from mixwright.study import publish
+    from mixwright.study.terminal import clock
+
+    steps, slots = flow.plan(), flow.engine.slots
+    if as_json:
+        typer.echo(json.dumps([step.__dict__ for step in steps]))
+        return
+    for sentence in publish.changes(flow):
+        typer.echo(f"note: {sentence}")
+    for step in steps:
+        cost = "done" if step.done else f"{step.cpu_seconds:8,.0f} CPU-seconds  {step.detail}"
+        typer.echo(f"{step.stage:10} {step.key}  {cost}")
+    left = sum(step.cpu_seconds for step in steps)
+    typer.echo(f"In all about {left:,.0f} CPU-seconds, {clock(left / slots)} on {slots} workers.")
+
+
+@app.command()
+def demo(
+    folder: Annotated[Path, typer.Option(help="Where the demo's study lives.")] = Path("demo"),
+    seed: Annotated[int, typer.Option(help="Another seed gives other models and mixtures.")] = 0,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """The whole story on text found in this Python: about five minutes on two cores."""
+    from mixwright.study.config import read_study
+    from mixwright.study.demo import prepare
+    from mixwright.study.flow import Flow
+
+    notes = prepare(folder, seed)
+    flow = _watched(Flow(read_study(folder / "study.yaml")), quiet=quiet, as_json=as_json)
+    for note in notes:
+        flow.listener.note(note)
+    _run(flow, as_json=as_json)
+
+
+@app.callback(invoke_without_command=True)
+def _root(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    if version:
+        typer.echo(f"mixwright {__version__}")
+        raise typer.Exit
+
+
+def main() -> None:
+    """The entry point: errors of the user's become one sentence and an exit code; ours show their traceback."""
+    code = _guarded(lambda: app(standalone_mode=False))
+    sys.exit(code)
+
+
+def _guarded(call: Callable[[], Any]) -> int:
+    import click
+
+    try:
+        result = call()
+        return result if isinstance(result, int) else 0
+    except click.exceptions.Exit as stop:
+        return stop.exit_code
+    except click.ClickException as error:
+        error.show()
+        return 2
+    except (KeyboardInterrupt, click.exceptions.Abort):
+        return _fail("Stopped. The same command goes on where it was.", 130)
+    except MixwrightError as error:
+        return _fail(str(error), error.exit_code)
+    except MemoryError:
+        return _fail("Out of memory. Finished work is kept; use fewer workers or a smaller batch.", 5)
+    except (OSError, RuntimeError) as error:
+        full = disk_error(error, getattr(error, "filename", None) or "a file")
+        if full is None:
+            raise
+        return _fail(str(full), full.exit_code)
+
+
+def _fail(sentence: str, code: int) -> int:
+    if "--json" in sys.argv:
+        typer.echo(json.dumps({"error": sentence, "exit_code": code}))
+    typer.echo(f"error: {sentence}", err=True)
+    return code
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,200 @@
+"""Study files written for a user: from a folder of data, from a table of runs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from mixwright.core.errors import DataError, StudyError
+from mixwright.store.artifact import write_atomic
+
+#: folders of this name hold targets: text that is never trained on
+TARGETS = ("targets", "target", "validation", "valid", "eval", "test")
+_READABLE = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".json", ".parquet", ".txt", ".md", ".rst")
+#: characters of a first row that are looked at to find its text field
+_NAMES_OF_TEXT = ("text", "content", "body", "document", "markdown", "output")
+
+
+@dataclass(frozen=True)
+class Found:
+    """A source found in a folder: where, in which format, under which field, how many bytes on disk."""
+
+    name: str
+    path: str
+    field: str
+    bytes: int
+
+
+def init(folder: Path, file: Path) -> str:
+    """Write a commented study for the data in ``folder`` to ``file``; returns its text.
+
+    Every readable file or subfolder at the top of ``folder`` becomes a source; a subfolder called ``targets`` (or
+    ``validation``, ``valid``, ``eval``, ``test``) holds targets. StudyError if ``file`` exists, DataError if there is
+    nothing to read.
+    """
+    if file.exists():
+        raise StudyError(f"{file} exists already; remove it or choose another place with --study PATH.")
+    if not folder.is_dir():
+        raise DataError(f"{folder} is not a folder. Give the folder that holds your text files.")
+    sources = list(_sources(folder, file.resolve().parent))
+    targets = [found for name in TARGETS if (folder / name).is_dir() for found in _sources(folder / name, file.resolve().parent)]
+    if not sources:
+        raise DataError(
+            f"{folder} holds no file mixwright reads. It takes {', '.join(_READABLE)}, at the top of the folder or one "
+            "subfolder per domain."
+        )
+    text = _study(folder.resolve().name, sources, targets)
+    write_atomic(file, text)
+    return text
+
+
+def table_study(table: Path, file: Path, options: Mapping[str, str | None]) -> str:
+    """Write a commented study for someone who has only a table of runs; returns its text."""
+    extra = "".join(f"  {key}: {_quoted(value)}\n" for key, value in options.items() if value)
+    path = os.path.relpath(table, file.resolve().parent)
+    text = f"""\
+# A study that starts from a finished table of runs. Commands: mixwright fit, mixwright optimize, mixwright run.
+schema: mixwright/study/1
+title: {_quoted(table.stem)}
+
+runs:
+  path: {_quoted(path)}
+{extra}
+# What you train on today, {{domain: weight}}; gains are measured against it. Without it: the mean mixture of the table.
+# current: {{}}
+
+law:
+  form: auto            # per metric, the better of the two below, chosen by nested cross-validation
+  forms: [exponential, additive]
+
+objective:
+  metrics: {{}}           # {{metric: weight}}; empty: the mean of all metrics in the table
+  # floors: 0.01        # the least weight of every domain, or {{domain: weight}}
+  # ceilings: {{}}        # the most
+
+# budget:
+#   tokens: 1000000000  # the run the recipe is for; without it no phase lengths can be written
+export: [megatron, hf]
+seed: 0
+"""
+    write_atomic(file, text)
+    return text
+
+
+def _sources(folder: Path, base: Path) -> Iterator[Found]:
+    seen: dict[str, int] = {}
+    for child in sorted(folder.iterdir()):
+        if child.name.startswith((".", "_")) or child.name in ("study.yaml", "work", "export"):
+            continue
+        if child.is_dir():
+            if child.name in TARGETS:
+                continue
+            files = sorted(path for path in child.rglob("*") if path.is_file() and _readable(path))
+        else:
+            files = [child] if _readable(child) else []
+        if not files:
+            continue
+        name = child.name.split(".")[0] if child.is_file() else child.name
+        seen[name] = seen.get(name, 0) + 1
+        if seen[name] > 1:
+            name = f"{name}_{seen[name]}"
+        size = sum(path.stat().st_size for path in files)
+        yield Found(name, os.path.relpath(child, base), _field(files[0]), size)
+
+
+def _readable(path: Path) -> bool:
+    return path.name.lower().endswith(_READABLE)
+
+
+def _field(path: Path) -> str:
+    """The column that holds the text: one of the usual names in the first row, else its longest string."""
+    import itertools
+
+    from mixwright.store.documents import first_row
+
+    row = first_row(path)
+    if row is None:
+        return "text"
+    strings = {key: value for key, value in row.items() if isinstance(value, str)}
+    usual = next((name for name in _NAMES_OF_TEXT if name in strings), None)
+    return usual or max(itertools.chain(strings, ()), key=lambda key: len(strings[key]), default="text")
+
+
+def _quoted(value: str | None) -> str:
+    return str(yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=10_000)).removesuffix("\n").removesuffix("\n...")
+
+
+def source_lines(found: Found) -> str:
+    """One source as a line of YAML."""
+    field = "" if found.field == "text" else f", text: {_quoted(found.field)}"
+    return f"  {_quoted(found.name)}: {{path: {_quoted(found.path)}{field}}}   # {found.bytes / 1e6:,.1f} MB on disk"
+
+
+def _study(title: str, sources: list[Found], targets: list[Found]) -> str:
+    floor = min(0.02, 0.5 / len(sources))
+    guess = ", ".join(f"{_quoted(s.name)}: {1 / len(sources):.4g}" for s in sources)
+    target_lines = "\n".join(source_lines(t) for t in targets) or "  {}"
+    target_note = (
+        "" if targets else "\n# (none found: put files in a folder called targets/, or the mean over all domains is the goal)"
+    )
+    return f"""\
+# Written by `mixwright init`. Run it with `mixwright run`; see what that costs with `mixwright run --dry-run`.
+schema: mixwright/study/1
+title: {_quoted(title)}
+
+# One domain per source. path: a file, a folder or a pattern, from here. Formats: JSONL (.gz, .zst), Parquet, text.
+sources:
+{chr(10).join(source_lines(s) for s in sources)}
+
+# Text that says what "good" means; never trained on.{target_note}
+targets:
+{target_lines if targets else "  {}"}
+
+curate:
+  exact_dedup: true
+  rules:                      # a signal measures, these thresholds decide; every dropped row is in the ledger
+    chars: {{min: 200}}
+    alnum_ratio: {{min: 0.25}}
+    duplicate_line_ratio: {{max: 0.9}}
+
+tokenizer:
+  vocab: 4096                 # or path: a tokenizer.json
+  held_out: 0.05              # of the documents, by hash of their text; never trained on
+
+proxy:                        # the small runs
+  sizes: [48x1]               # WIDTHxLAYERS
+  tokens: 300_000
+
+design:
+  runs: 16                    # mixtures tried, spread around the natural one; use 3 to 4 per domain
+  repeats: 3                  # the natural mixture again with other seeds: that is the noise
+
+law:
+  form: auto                  # per metric, the better of exponential and additive, by nested cross-validation
+
+objective:
+  metrics: {{}}                 # {{"target:NAME": weight, "val:DOMAIN": weight}}; empty: the mean of all targets
+  floors: {floor:.3g}                # the least weight of every domain, so that no loss explodes unseen
+  epoch_cap: 4                # repeat nothing more than four times (Muennighoff et al. 2023, arXiv:2305.16264)
+
+# budget:
+#   tokens: 1_000_000_000     # the run the recipe is for; default: one pass over everything
+
+verify:                       # larger runs: natural, uniform, your guess, optimized
+  size: 64x2
+  tokens: 500_000
+  seeds: 2
+  # guess: {{{guess}}}
+
+final_phase:                  # at 80 % of a run on the natural mixture: go on, or switch
+  start: 0.8
+  weights: optimized
+
+export: [megatron, hf]
+engine: {{workers: 0}}          # processes on this machine; 0: one per core
+seed: 0
+"""
