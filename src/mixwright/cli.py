@@ -31,6 +31,8 @@ StudyPath = Annotated[Path, typer.Option("--study", help="The study file.", show
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON value instead of text.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only the result's place.")]
 HERE = Path("study.yaml")
+#: what typer raises for a wrong flag: the class that BadParameter and its siblings share
+_USAGE = typer.BadParameter.__mro__[1]
 
 
 def _flow(study: Path, *, quiet: bool, as_json: bool) -> Flow:
@@ -259,17 +261,15 @@ def main() -> None:
 
 
 def _guarded(call: Callable[[], Any]) -> int:
-    import click
-
     try:
         result = call()
         return result if isinstance(result, int) else 0
-    except click.exceptions.Exit as stop:
+    except typer.Exit as stop:
         return stop.exit_code
-    except click.ClickException as error:
-        error.show()
+    except _USAGE as error:
+        error.show()  # type: ignore[attr-defined]
         return 2
-    except (KeyboardInterrupt, click.exceptions.Abort):
+    except (KeyboardInterrupt, typer.Abort):
         return _fail("Stopped. The same command goes on where it was.", 130)
     except MixwrightError as error:
         return _fail(str(error), error.exit_code)

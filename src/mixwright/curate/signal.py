@@ -22,7 +22,7 @@ Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 
 
-class Texts(Sequence[str]):
+class Texts:
     """A batch of texts with what signals share, each computed once: code points, word characters, word starts.
 
     A *word* is a run of characters that are letters, digits or ``_`` in any script: what ``\\w+`` finds in Python.
@@ -30,9 +30,6 @@ class Texts(Sequence[str]):
 
     def __init__(self, texts: Sequence[str]) -> None:
         self._texts = texts
-
-    def __getitem__(self, at):  # type: ignore[no-untyped-def]
-        return self._texts[at]
 
     def __len__(self) -> int:
         return len(self._texts)
@@ -77,8 +74,10 @@ class Texts(Sequence[str]):
 
     def count(self, flags: Flags) -> NDArray[np.int64]:
         """How many characters of each text are flagged, ``(n,)``."""
-        before = np.concatenate([[0], np.cumsum(flags, dtype=np.int64)])
-        return before[self.starts[1:]] - before[self.starts[:-1]]
+        before = np.zeros(len(flags) + 1, dtype=np.int64)
+        np.cumsum(flags, out=before[1:])
+        counts: NDArray[np.int64] = np.diff(before[self.starts])
+        return counts
 
 
 #: kind of character -> whether each code point is of it
@@ -123,7 +122,7 @@ def load(extra: tuple[str, ...] = ()) -> dict[str, Signal]:
 
 def measure(texts: Sequence[str], extra: tuple[str, ...] = ()) -> dict[str, Floats]:
     """Every signal of every text: column -> ``(n,)``."""
-    shared = texts if isinstance(texts, Texts) else Texts(texts)
+    shared = Texts(texts)
     measured: dict[str, Floats] = {}
     for signal in dict.fromkeys(load(extra).values()):
         measured |= signal.measure(shared)

@@ -27,7 +27,7 @@ from mixwright.core.rng import rng as stream
 from mixwright.laws._fit import GraphFit, error_correlation
 from mixwright.laws._noise import mixture_groups, seed_noise
 from mixwright.laws._solver import Problems, solve
-from mixwright.laws.graph import Builder
+from mixwright.laws.graph import Builder, Graph
 
 Array = NDArray[np.float64]
 #: a normal variable lies within this many standard deviations in 90 % of cases
@@ -57,6 +57,7 @@ class Table:
     def spread(self, w: Array) -> tuple[Array, Array, Array]:
         """Of the runs with weight: mean, standard deviation and lowest loss per metric, ``(M,)`` each."""
         v = self.known * w
+        v = np.where(v.any(axis=1, keepdims=True), v, self.known)  # a metric that none of them measured: of all runs
         total = np.maximum(v.sum(axis=1), 1e-12)
         mean = (v * self.y).sum(axis=1) / total
         sd = np.sqrt((v * (self.y - mean[:, None]) ** 2).sum(axis=1) / total)
@@ -92,6 +93,8 @@ class FormLaw(Law):
 
     #: how many of a metric's parameters belong to no domain
     shared: ClassVar[int] = 0
+    #: how many of them each domain has
+    blocks: ClassVar[int] = 1
     #: how many times the prior is adapted to all metrics together (empirical Bayes)
     adaptations: ClassVar[int] = 0
     #: threshold of Huber's loss in units of the residuals' scale
@@ -116,6 +119,11 @@ class FormLaw(Law):
     @abstractmethod
     def describe(self, theta: Array, domains: Sequence[str]) -> dict[str, Any]:
         """One metric's parameters ``theta (P,)`` by the names a person knows."""
+
+    @classmethod
+    def width(cls, domains: int) -> int:
+        """How many parameters a metric has."""
+        return cls.shared + cls.blocks * domains
 
     def check(self, table: Table) -> None:  # noqa: B027  (an optional hook: most forms take any losses)
         """Raise DataError if the form cannot describe such losses."""
@@ -143,6 +151,20 @@ class Solution:
     held: NDArray[np.bool_]
 
 
+def centred(count: int) -> Array:
+    """The matrix that takes the mean off ``count`` numbers: a prior on their differences, none on their level."""
+    return np.eye(count) - 1.0 / count
+
+
+def losses_positive(table: Table, law: str) -> None:
+    """DataError if a loss is not positive, for forms with a floor between zero and the losses."""
+    for metric, y, known in zip(table.metrics, table.y, table.known, strict=True):
+        if np.any(known & (y <= 0)):
+            raise DataError(
+                f"The {law} law needs positive losses; {metric} has {y[known].min():.4g}. Leave the metric out, or use linear."
+            )
+
+
 def own_domains(metrics: Sequence[str], domains: Sequence[str]) -> NDArray[np.bool_]:
     """``(M, D)``: true where a metric is the held-out part of a domain: ``val:<domain>`` or the domain's very name.
 
@@ -162,7 +184,11 @@ def one_setting(runs: Runs) -> tuple[Runs, str]:
     if not len(usable):
         raise DataError("No run of the table is done, so there is nothing to fit; see its status column.")
     places, place, count = np.unique(
-        np.stack([usable.params, usable.tokens], axis=1), axis=0, return_inverse=True, return_counts=True, equal_nan=True
+        np.stack([usable.params, usable.tokens], axis=1),
+        axis=0,
+        return_inverse=True,
+        return_counts=True,
+        equal_nan=True,
     )
     place = place.reshape(-1)
     filled = np.where(np.isnan(places), 0.0, places)
@@ -221,17 +247,183 @@ def _fit(law: FormLaw, runs: Runs, seed: int) -> GraphFit:
     graph = _write(law, table, solution, factor, misfit, used)
     covariance = error_correlation(residuals) * np.outer(misfit, misfit)
     back = np.argsort(sorted(range(len(used)), key=lambda n: used.run_id[n]))
-    place = [table.domains.index(domain) for domain in used.domains]
     return GraphFit(
-        law=type(law).__name__.lower(), domains=used.domains, metrics=used.metrics, noise=noise,
+        law=_name(law), domains=used.domains, metrics=used.metrics, noise=noise,
         status=tuple(_status(law, table, m, bool(solution.settled[0, m]), note) for m in order),
         graph=graph, forms=(_name(law),) * len(order), misfit=covariance[np.ix_(order, order)],
         reach=_reach(table.x), swept=used.mixtures(), run_id=used.run_id, residuals=residuals[back][:, order],
         parameters={
-            table.metrics[m]: law.describe(_by_domain(law, solution.theta[0, m], place), used.domains) for m in order
+            table.metrics[m]: law.describe(_by_domain(law, solution.theta[0, m], table, used), used.domains) for m in order
         },
     )  # fmt: skip
 
 
 def _name(law: FormLaw) -> str:
     return type(law).__module__.rpartition(".")[2]
+
+
+def _solve_sets(law: FormLaw, table: Table, seed: int) -> Solution:
+    """Solve for all runs and for all but each fold, and an ensemble around each."""
+    fold = deal_folds(table.x, law.folds, stream(seed, "folds"))
+    parts = int(fold.max(initial=-1)) + 1
+    held = np.zeros((1 + parts if parts > 2 else 1, len(fold)), dtype=bool)
+    for part in range(1, len(held)):
+        held[part] = fold == part - 1
+    w = (~held).astype(float)
+    theta, settled, priors = _solve_points(law, table, w)
+    return Solution(theta, settled, _solve_members(law, table, w, theta, priors, seed), held)
+
+
+def _problems(law: FormLaw, table: Table, w: Array, prior: Prior, scale: Array) -> Problems:
+    """One problem per metric, for one set of runs."""
+    return Problems(table.y, w * table.known, scale, prior.R, prior.q, prior.low, prior.high, law.delta)
+
+
+def _stack(problems: Sequence[Problems]) -> Problems:
+    def joined(name: str) -> Array:
+        return np.concatenate([getattr(p, name) for p in problems])
+
+    names = ("y", "w", "scale", "R", "q", "low", "high")
+    y, w, scale, R, q, low, high = (joined(name) for name in names)
+    return Problems(y, w, scale, R, q, low, high, problems[0].delta)
+
+
+def _solve_points(law: FormLaw, table: Table, w: Array) -> tuple[Array, NDArray[np.bool_], list[Prior]]:
+    """The best of several starts for each set of runs and metric; the prior adapted in between."""
+    sets, count = len(w), len(table.metrics)
+    scales = [table.scale(row) for row in w]
+    starts = [law.starts(table, row) for row in w]
+    places = len(starts[0])
+    theta: Array | None = None
+    for _ in range(1 + law.adaptations):
+        priors = [law.prior(table, row, None if theta is None else theta[s]) for s, row in enumerate(w)]
+        one = [_problems(law, table, w[s], priors[s], scales[s]) for s in range(sets)]
+        if theta is None:
+            problems, start = (
+                _stack([p for p in one for _ in range(places)]),
+                np.concatenate([*starts]).reshape(-1, starts[0].shape[2]),
+            )
+        else:
+            problems, start = _stack(one), theta.reshape(sets * count, -1)
+        solved = solve(lambda t: law.evaluate(t, table.x), start, problems)
+        shape = (sets, -1, count)
+        best = solved.objective.reshape(shape).argmin(axis=1)[:, None]
+        theta = np.take_along_axis(solved.theta.reshape(*shape, start.shape[1]), best[..., None], axis=1)[:, 0]
+        settled = np.take_along_axis(solved.settled.reshape(shape), best, axis=1)[:, 0]
+    assert theta is not None
+    return theta, settled, priors
+
+
+def _solve_members(
+    law: FormLaw, table: Table, w: Array, theta: Array, priors: Sequence[Prior], seed: int
+) -> list[Array]:
+    """The ensemble of each set: runs reweighted, the prior's centre redrawn, solved from the set's own solution."""
+    draws = stream(seed, "bootstrap").exponential(size=(law.members, w.shape[1]))
+    shift = np.stack(
+        [stream(seed, "prior", m).standard_normal((law.members, priors[0].q.shape[1])) for m in table.metrics], axis=1
+    )
+    problems, starts, sizes = [], [], []
+    for s, row in enumerate(w):
+        size = law.members if s == 0 else min(law.members, max(8, law.members // 3))
+        sizes.append(size)
+        weights = draws[:size] * row
+        weights *= row.sum() / weights.sum(axis=1, keepdims=True)
+        scale = table.scale(row)
+        for b in range(size):
+            prior = Prior(priors[s].R, priors[s].q + shift[b], priors[s].low, priors[s].high)
+            problems.append(_problems(law, table, weights[b], prior, scale))
+            starts.append(theta[s])
+    solved = solve(
+        lambda t: law.evaluate(t, table.x), np.concatenate(starts), _stack(problems), iterations=_MEMBER_ITERATIONS
+    )
+    found = np.split(solved.theta.reshape(sum(sizes), len(table.metrics), -1), np.cumsum(sizes)[:-1])
+    return [part.transpose(1, 0, 2) for part in found]
+
+
+def _held_out(law: FormLaw, table: Table, solution: Solution) -> tuple[Array, Array]:
+    """Per run and metric ``(N, M)``: measured less predicted when held out, and the members' variance there; else NaN."""
+    shape = table.y.T.shape
+    residuals, variance = np.full(shape, np.nan), np.full(shape, np.nan)
+    for s in range(1, len(solution.held)):
+        rows = np.flatnonzero(solution.held[s])
+        predicted, _ = law.evaluate(solution.theta[s], table.x[rows])
+        count, size, width = solution.members[s].shape
+        each, _ = law.evaluate(solution.members[s].reshape(count * size, width), table.x[rows])
+        known = table.known[:, rows]
+        residuals[rows] = np.where(known, table.y[:, rows] - predicted, np.nan).T
+        variance[rows] = np.where(known, each.reshape(count, size, -1).var(axis=1, ddof=1), np.nan).T
+    return residuals, variance
+
+
+def _calibrate(residuals: Array, variance: Array, noise: Array, table: Table) -> tuple[float, Array]:
+    """The factor on the members' deviations, and the misfit's standard deviation per metric ``(M,)`` (factor included).
+
+    Misfit is what the mean square of held-out errors leaves after the members' variance and the seed noise. The factor
+    then makes 90 % of all held-out errors lie within their intervals, with the finite-sample level of conformal
+    prediction (Vovk et al. 2005): a little more than 90 % when mixtures are few. It stays within 1/2 and 4.
+    """
+    seed = np.nan_to_num(noise, nan=0.0) ** 2
+    known = np.isfinite(residuals)
+    if not known.any():
+        return 1.0, table.spread(np.ones(table.x.shape[0]))[1]
+    count = np.maximum(known.sum(axis=0), 1)
+    excess = np.where(known, residuals**2 - variance - seed, 0.0).sum(axis=0) / count
+    misfit = np.maximum(excess, 0.0)
+    error, own, of_seed = (
+        part[known] for part in (residuals**2, variance + misfit, np.broadcast_to(seed, residuals.shape))
+    )
+    mixtures = int(mixture_groups(table.x).max()) + 1
+    level = min(1.0, 0.9 * (1 + 1 / mixtures))
+    low, high = 0.5, 4.0
+    for _ in range(40):
+        factor = np.sqrt(low * high)
+        ratio = error / np.maximum(factor**2 * own + of_seed, 1e-300)
+        low, high = (factor, high) if np.quantile(ratio, level) > Z90**2 else (low, factor)
+    return float(high), high * np.sqrt(misfit)
+
+
+def _write(law: FormLaw, table: Table, solution: Solution, factor: float, misfit: Array, runs: Runs) -> Graph:
+    """The graph over the runs' own order of domains, with mean, spread and members of every metric."""
+    build = Builder(runs.domains)
+    for m, metric in enumerate(table.metrics):
+        members = _by_domain(law, solution.members[0][m], table, runs)
+        size = len(members)
+        mean = law.write(build, _by_domain(law, solution.theta[0, m : m + 1], table, runs))
+        raw = law.write(build, members)
+        centre = build.apply("mul", build.sum(raw), build.const(-1.0 / size))
+        away = build.apply("mul", build.apply("add", raw, centre), build.const(factor))
+        square = build.apply("mul", build.sum(build.apply("mul", away, away)), build.const(1.0 / (size - 1)))
+        spread = build.apply("pow", build.apply("add", square, build.const(misfit[m] ** 2)), build.const(0.5))
+        build.output(metric, mean=mean, spread=spread, members=build.apply("add", mean, away))
+    return build.graph()
+
+
+def _by_domain(law: FormLaw, theta: Array, table: Table, runs: Runs) -> Array:
+    """Parameters ``(..., P)`` with the blocks of domains in the runs' order instead of sorted."""
+    count = len(table.domains)
+    place = np.array([table.domains.index(domain) for domain in runs.domains])
+    index = [np.arange(law.shared), *(law.shared + block * count + place for block in range(law.blocks))]
+    return theta[..., np.concatenate(index)]
+
+
+def _status(law: FormLaw, table: Table, metric: int, settled: bool, note: str) -> str:
+    """``converged``, or what a reader of this metric's predictions must know."""
+    known, width = int(table.known[metric].sum()), law.width(len(table.domains))
+    words = [note] if note else []
+    if known < table.known.shape[1]:
+        words.append(f"fitted on the {known} of {table.known.shape[1]} runs that measured it")
+    if known < width:
+        words.append(f"fewer runs ({known}) than parameters ({width}): what the runs leave open is as the prior has it")
+    if not settled:
+        words.append("the solver stopped before it settled")
+    return "; ".join(words) or "converged"
+
+
+def _reach(x: Array) -> float:
+    """The median L1 distance between swept mixtures (of at most 500, evenly taken); 1 where there is one mixture."""
+    points = np.unique(x, axis=0)
+    points = points[np.linspace(0, len(points) - 1, min(len(points), 500)).astype(int)]
+    if len(points) < 2:
+        return 1.0
+    apart = np.abs(points[:, None] - points[None]).sum(axis=2)
+    return float(np.median(apart[np.triu_indices(len(points), 1)]))

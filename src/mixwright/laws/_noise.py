@@ -32,7 +32,9 @@ class SeedNoise:
 def mixture_groups(mixtures: Array) -> NDArray[np.int64]:
     """A number per row of ``mixtures (N, D)``, equal for equal mixtures, in order of first appearance."""
     points = np.asarray(mixtures, dtype=np.float64)
-    order = np.argsort(points @ np.sqrt(np.arange(points.shape[1]) + 2.0), kind="stable")  # equal ones become neighbours
+    order = np.argsort(
+        points @ np.sqrt(np.arange(points.shape[1]) + 2.0), kind="stable"
+    )  # equal ones become neighbours
     new = np.ones(len(points), dtype=bool)
     new[1:] = np.abs(np.diff(points[order], axis=0)).max(axis=1, initial=0.0) > SAME_MIXTURE
     label = np.empty(len(points), dtype=np.int64)

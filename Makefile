@@ -1,0 +1,58 @@
+# make demo    the whole story on text found in this Python (no network after installation)
+# make test    every test, in an environment of its own
+# make check   format, lint, types, the house's own rules
+#
+# TORCH_INDEX=URL  takes torch from another package index (the CPU-only or a CUDA one; see README)
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+PIP = $(BIN)/python -m pip --disable-pip-version-check
+TORCH_INDEX ?=
+SETUP = pyproject.toml constraints.txt
+
+.PHONY: demo test test-long check format bench clean
+
+demo: $(VENV)/.demo
+	$(BIN)/mixwright demo --folder demo
+
+test: $(VENV)/.all
+	$(BIN)/python -m pytest -n 2 -m "not long"
+
+test-long: $(VENV)/.all
+	$(BIN)/python -m pytest -n 2 -m long --timeout 1800
+
+check: $(VENV)/.all
+	$(BIN)/ruff format --check src tests
+	$(BIN)/ruff check src tests
+	$(BIN)/mypy
+	$(BIN)/python -m pytest tests/house
+
+format: $(VENV)/.all
+	$(BIN)/ruff format src tests
+	$(BIN)/ruff check --fix src tests
+
+bench: $(VENV)/.demo
+	$(BIN)/python benchmarks/import_cost.py
+
+clean:
+	rm -rf $(VENV) demo build dist
+
+$(VENV)/.venv:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "mixwright needs Python 3.11 or newer; this is $$($(PYTHON) --version). Use: make PYTHON=python3.12 ..."; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+# torch first: with an index of its own it must not be looked for elsewhere
+$(VENV)/.torch: $(VENV)/.venv constraints.txt
+	$(PIP) install -q $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) "$$(grep '^torch==' constraints.txt)"
+	@touch $@
+
+$(VENV)/.demo: $(VENV)/.torch $(SETUP)
+	$(PIP) install -q -c constraints.txt -e '.[curate,train]'
+	@touch $@
+
+$(VENV)/.all: $(VENV)/.demo $(SETUP)
+	$(PIP) install -q -c constraints.txt -e '.[all,dev]'
+	@touch $@

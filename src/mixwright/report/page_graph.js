@@ -1,0 +1,96 @@
+/*
+ * The interpreter of a fit's expression graph (schema mixwright/graph/1), the same as mixwright.laws.graph.
+ * r: a mixture's weights (D); K: the length of a node's value; B: members of the ensemble; q: metric weights.
+ */
+
+/** The values of every node at one mixture: a list of Float64Array. Throws on an operation it does not know. */
+function evaluateGraph(graph, weights, { tokens = NaN, params = NaN } = {}) {
+  if (graph.schema !== "mixwright/graph/1") throw new Error(`unknown graph schema ${graph.schema}`);
+  const values = [];
+  for (const node of graph.nodes) {
+    const args = (node.args || []).map((at) => values[at]);
+    values.push(applyNode(node, args, weights, tokens, params));
+  }
+  return values;
+}
+
+const PAIRWISE = {
+  add: (a, b) => a + b,
+  mul: (a, b) => a * b,
+  max: (a, b) => (Number.isNaN(a) || Number.isNaN(b) ? NaN : Math.max(a, b)),
+  pow: (a, b) => a ** b,
+};
+
+function applyNode(node, args, weights, tokens, params) {
+  switch (node.op) {
+    case "const": return Float64Array.from(node.value);
+    case "weights": return Float64Array.from(weights);
+    case "tokens": return Float64Array.of(tokens);
+    case "params": return Float64Array.of(params);
+    case "exp": return args[0].map(Math.exp);
+    case "log": return args[0].map(Math.log);
+    case "tile": return tileValue(args[0], node.times);
+    case "sum": return sumBlocks(args[0], node.size || args[0].length);
+    default:
+      if (!PAIRWISE[node.op]) throw new Error(`unknown operation ${node.op} in the fit's graph`);
+      return args.reduce((one, other) => pairwise(PAIRWISE[node.op], one, other));
+  }
+}
+
+function pairwise(apply, one, other) {
+  const length = Math.max(one.length, other.length);
+  const out = new Float64Array(length);
+  for (let k = 0; k < length; k++) out[k] = apply(one[one.length === 1 ? 0 : k], other[other.length === 1 ? 0 : k]);
+  return out;
+}
+
+function tileValue(value, times) {
+  const out = new Float64Array(value.length * times);
+  for (let n = 0; n < times; n++) out.set(value, n * value.length);
+  return out;
+}
+
+function sumBlocks(value, size) {
+  const out = new Float64Array(value.length / size);
+  for (let k = 0; k < value.length; k++) out[Math.floor(k / size)] += value[k];
+  return out;
+}
+
+/** What a fit says of one mixture: {metric: {mean, spread, members}}. */
+function predictLosses(fit, weights) {
+  const values = evaluateGraph(fit.graph, weights);
+  const out = {};
+  for (const metric of fit.metrics) {
+    const nodes = fit.graph.outputs[metric];
+    out[metric] = {
+      mean: values[nodes.mean][0],
+      spread: values[nodes.spread][0],
+      members: nodes.members === undefined ? null : values[nodes.members],
+    };
+  }
+  return out;
+}
+
+/**
+ * The weighted mean loss at one mixture minus that at a reference, from what `predictLosses` gave for both: {mean, spread}.
+ * Every member is compared with itself, so errors of level cancel; the law's misfit cancels as far as the mixtures are alike.
+ */
+function lossDifference(fit, here, reference, apart, weights) {
+  const used = fit.metrics.map((metric, n) => [metric, weights[n], n]).filter(([, q]) => q > 0);
+  const gap = used.reduce((total, [metric, q]) => total + q * (here[metric].mean - reference[metric].mean), 0);
+  const members = used[0] && here[used[0][0]].members ? here[used[0][0]].members.length : 0;
+  let variance = 0;
+  if (members > 1) {
+    const gaps = Array.from({ length: members }, (_, b) =>
+      used.reduce((total, [metric, q]) => total + q * (here[metric].members[b] - reference[metric].members[b]), 0));
+    const centre = gaps.reduce((a, b) => a + b, 0) / members;
+    variance = gaps.reduce((total, value) => total + (value - centre) ** 2, 0) / (members - 1);
+  }
+  if (fit.misfit && fit.reach) {
+    const unlike = -2 * Math.expm1(-apart / fit.reach);
+    const misfit = used.reduce((total, [, q, n]) =>
+      total + used.reduce((inner, [, p, m]) => inner + q * p * (fit.misfit[n][m] || 0), 0), 0);
+    variance += unlike * Math.max(0, misfit);
+  }
+  return { mean: gap, spread: Math.sqrt(variance) };
+}

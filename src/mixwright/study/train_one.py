@@ -1,0 +1,62 @@
+"""One model on a recipe: the verb ``train``."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from mixwright.core.errors import DataError, RunsFailedError
+from mixwright.core.observation import DONE
+from mixwright.core.recipe import Recipe
+from mixwright.core.run import ModelSize, Run
+from mixwright.core.schedule import Phase, Schedule
+from mixwright.train.sweep import sweep
+
+if TYPE_CHECKING:
+    from mixwright.study.flow import Flow
+
+
+def read_recipe(path: Path) -> Recipe:
+    """A recipe from its YAML file; DataError when there is none or it is not one."""
+    if not path.is_file():
+        raise DataError(f"There is no recipe at {path}. Make one with mixwright optimize, or give --recipe PATH.")
+    try:
+        values = yaml.safe_load(path.read_text("utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} is not valid YAML: {error}.") from error
+    if not isinstance(values, dict):
+        raise DataError(f"{path} is not a recipe: it holds no mapping.")
+    return Recipe.from_dict(values)
+
+
+def scaled(schedule: Schedule, tokens: int) -> Schedule:
+    """The same phases over another number of tokens; the last phase takes the rounding."""
+    lengths = [round(phase.tokens * tokens / schedule.tokens) for phase in schedule.phases[:-1]]
+    lengths.append(tokens - sum(lengths))
+    return Schedule(tuple(Phase(n, p.mixture) for n, p in zip(lengths, schedule.phases, strict=True)))
+
+
+def train_recipe(flow: Flow, recipe: Path, *, size: str, tokens: int | None) -> dict[str, Any]:
+    """Train one model on the recipe with the study's corpus and trainer; found as it was if it has been trained before."""
+    schedule = read_recipe(recipe).schedule
+    total = tokens or schedule.tokens
+    domains = flow.corpus.names
+    if set(schedule.domains) != set(domains):
+        raise DataError(f"The recipe is for {', '.join(schedule.domains)}; the study's corpus has {', '.join(domains)}.")
+    run = Run("train", scaled(schedule, total), ModelSize.parse(size), flow.study.seed, "train")
+    flow.listener.begin("train", f"one {size} model on {recipe}", {"train": float(flow.study.trainer.cost(run))})
+    finished = sweep(
+        [run], flow.study.trainer, workspace=flow.workspace, corpus=flow.make("tokenize"), engine=flow.engine,
+        checkpoints={"train": (total,)}, on_progress=flow.listener.progress,
+    )[0]  # fmt: skip
+    if finished.observation.status != DONE:
+        raise RunsFailedError(f"The run failed: {finished.observation.reason}. Lower trainer.lr and run again.")
+    return {
+        "verb": "train",
+        "artifact": os.path.relpath(finished.artifact.path),
+        "losses": dict(finished.observation.losses),
+        "bpb": dict(finished.observation.bpb),
+    }
