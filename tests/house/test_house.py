@@ -161,6 +161,9 @@ def test_the_project_speaks_of_itself_alone() -> None:
 if __name__ == "__main__":
     readme = ROOT / "README.md"
     text = re.sub(
-        r"(<!-- tree -->\n```\n).*?(```\n<!-- /tree -->)", lambda m: m[1] + tree() + m[2], readme.read_text(), flags=re.DOTALL
+        r"(<!-- tree -->\n```\n).*?(```\n<!-- /tree -->)",
+        lambda m: m[1] + tree() + m[2],
+        readme.read_text(),
+        flags=re.DOTALL,
     )
     readme.write_text(text)

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
 import numpy as np
-from annotated_types import Ge
+from annotated_types import Ge, Gt
 from numpy.typing import NDArray
 
 from mixwright.core.errors import DataError
@@ -85,11 +85,13 @@ class FormLaw(Law):
     """A law given by a differentiable form; plug-ins subclass it and implement the abstract methods.
 
     The parameters of a metric are ``shared`` numbers followed by blocks of one number per domain. ``members`` is the size
-    of the ensemble, ``folds`` the number of parts of the mixtures held out in turn to calibrate it.
+    of the ensemble, ``folds`` the number of parts of the mixtures held out in turn to calibrate it, ``huber`` the threshold
+    of Huber's loss in nats (None: squares).
     """
 
     members: Annotated[int, Ge(2)] = 32
     folds: Annotated[int, Ge(2)] = 5
+    huber: Annotated[float, Gt(0)] | None = None
 
     #: how many of a metric's parameters belong to no domain
     shared: ClassVar[int] = 0
@@ -97,8 +99,6 @@ class FormLaw(Law):
     blocks: ClassVar[int] = 1
     #: how many times the prior is adapted to all metrics together (empirical Bayes)
     adaptations: ClassVar[int] = 0
-    #: threshold of Huber's loss in units of the residuals' scale
-    delta: ClassVar[float] = np.inf
 
     @abstractmethod
     def evaluate(self, theta: Array, x: Array) -> tuple[Array, Array]:
@@ -276,16 +276,15 @@ def _solve_sets(law: FormLaw, table: Table, seed: int) -> Solution:
 
 def _problems(law: FormLaw, table: Table, w: Array, prior: Prior, scale: Array) -> Problems:
     """One problem per metric, for one set of runs."""
-    return Problems(table.y, w * table.known, scale, prior.R, prior.q, prior.low, prior.high, law.delta)
+    delta = np.full_like(scale, np.inf) if law.huber is None else law.huber / scale
+    return Problems(table.y, w * table.known, scale, prior.R, prior.q, prior.low, prior.high, delta)
 
 
 def _stack(problems: Sequence[Problems]) -> Problems:
     def joined(name: str) -> Array:
         return np.concatenate([getattr(p, name) for p in problems])
 
-    names = ("y", "w", "scale", "R", "q", "low", "high")
-    y, w, scale, R, q, low, high = (joined(name) for name in names)
-    return Problems(y, w, scale, R, q, low, high, problems[0].delta)
+    return Problems(*(joined(name) for name in ("y", "w", "scale", "R", "q", "low", "high", "delta")))
 
 
 def _solve_points(law: FormLaw, table: Table, w: Array) -> tuple[Array, NDArray[np.bool_], list[Prior]]:

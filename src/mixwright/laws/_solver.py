@@ -4,7 +4,7 @@ Notation: K problems, N data, P parameters, Q prior terms; θ ``(K, P)`` paramet
 their derivatives; w ``(K, N)`` weights of the data, s ``(K,)`` the scale of the residuals z = (f - y) / s.
 
 Each problem minimizes ``sum_n w_n rho(z_n) / 2 + |R θ - q|² / 2`` over ``low <= θ <= high``, where rho(z) is z², or Huber's
-z² inside and 2δ|z| - δ² outside the threshold δ. Problems do not touch each other: a batch gives what each alone gives.
+z² inside and 2δ|z| - δ² outside the threshold δ ``(K,)``. Problems do not touch each other: a batch gives what each alone gives.
 """
 
 from __future__ import annotations
@@ -38,19 +38,20 @@ class Problems:
     q: Array
     low: Array
     high: Array
-    delta: float = np.inf
+    delta: Array
 
     def take(self, rows: NDArray[np.int64] | slice) -> Problems:
         """Some of them."""
         return Problems(
             self.y[rows], self.w[rows], self.scale[rows], self.R[rows], self.q[rows], self.low[rows], self.high[rows],
-            self.delta,
+            self.delta[rows],
         )  # fmt: skip
 
     def objective(self, theta: Array, f: Array) -> Array:
         """What is minimized, ``(K,)``; inf where it cannot be computed."""
         z = np.abs(f - self.y) / self.scale[:, None]
-        rho = np.where(z <= self.delta, z * z, 2 * self.delta * z - self.delta**2) if self.delta < np.inf else z * z
+        inside = np.minimum(z, self.delta[:, None])
+        rho = inside * (2 * z - inside)
         prior = (np.matmul(self.R, theta[:, :, None])[:, :, 0] - self.q) ** 2
         total = 0.5 * ((self.w * rho).sum(axis=1) + prior.sum(axis=1))
         return np.where(np.isfinite(total), total, np.inf)
@@ -114,9 +115,7 @@ def _solve(model: Model, start: Array, problems: Problems, iterations: int) -> S
 def _step(part: Problems, theta: Array, f: Array, J: Array, damping: Array) -> Array:
     """The damped Gauss-Newton step of each problem; parameters held by a bound do not move."""
     z = (f - part.y) / part.scale[:, None]
-    h = part.w
-    if part.delta < np.inf:
-        h = h * (part.delta / np.maximum(np.abs(z), part.delta))
+    h = part.w * np.minimum(1.0, part.delta[:, None] / np.maximum(np.abs(z), 1e-300))
     J = J / part.scale[:, None, None]
     hJ = J * h[:, :, None]
     Rt = part.R.transpose(0, 2, 1)

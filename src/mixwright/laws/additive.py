@@ -34,7 +34,7 @@ class Additive(FormLaw):
     0.75 of the lowest loss seen.
     """
 
-    width_c: Annotated[float, Gt(0)] = 0.5
+    width_c: Annotated[float, Gt(0)] = 0.7
     width_g: Annotated[float, Gt(0)] = 0.25
     width_e: Annotated[float, Gt(0)] = 0.3
 

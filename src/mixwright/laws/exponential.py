@@ -30,12 +30,11 @@ class Exponential(FormLaw):
     """``shrinkage`` 1 is the stated prior, 0 none (the form exactly as published), 2 half the widths.
 
     The prior: t_j about their mean with width ``width_t``; c about 0.75 of the lowest loss seen with width
-    ``width_c`` of that loss. c >= 0; it may lie above the lowest loss, as noise demands. ``huber`` is the threshold of
-    Huber's loss in nats (None: squares).
+    ``width_c`` of that loss. c >= 0; it may lie above the lowest loss, as noise demands.
     """
 
     shrinkage: Annotated[float, Ge(0)] = 1.0
-    width_t: Annotated[float, Gt(0)] = 1.0
+    width_t: Annotated[float, Gt(0)] = 2.0
     width_c: Annotated[float, Gt(0)] = 0.25
 
     shared: ClassVar[int] = 1

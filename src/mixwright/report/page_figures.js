@@ -68,10 +68,10 @@ function extent(values, margin = 0.05) {
 const decimals = (ticks) => Math.min(4, Math.max(0, ...ticks.map((tick) => (String(tick).split(".")[1] || "").length)));
 
 /** A figure with its title, a line on how to read it, the drawing, and the same numbers as a table. */
-function figure(parent, { title, words = "", legend = null, draw, numbers = null, tall = false }) {
+function figure(parent, { title, words = "", key = null, draw, numbers = null, tall = false }) {
   const host = el("div", { class: tall ? "drawing tall" : "drawing" });
   const node = el("figure", {},
-    el("figcaption", {}, el("strong", {}, title), words ? ` ${words}` : ""), legend, host,
+    el("figcaption", {}, el("strong", {}, title), words ? ` ${words}` : ""), key, host,
     numbers ? folded("The same as a table", numbers) : null);
   parent.append(node);
   let width = 0;

@@ -219,7 +219,9 @@ def compose(placed: Placed) -> Study:
     values = dict(placed.values)
     schema = values.get("schema", SCHEMA)
     if schema != SCHEMA:
-        raise StudyError(f"{placed.at(('schema',))}: this study is in the form {schema!r}; this version reads {SCHEMA!r}.")
+        raise StudyError(
+            f"{placed.at(('schema',))}: this study is in the form {schema!r}; this version reads {SCHEMA!r}."
+        )
     trainer = _trainer(values.pop("trainer", None), placed)
     _check_keys(values, Study, (), placed)
     try:
@@ -237,7 +239,9 @@ def compose(placed: Placed) -> Study:
 def _trainer(values: Any, placed: Placed) -> Any:
     values = values if values is not None else {"name": "builtin"}
     if not isinstance(values, dict) or not isinstance(values.get("name", "builtin"), str):
-        raise StudyError(f"{placed.at(('trainer',))}: trainer must be a mapping such as {{name: builtin, seq_len: 128}}.")
+        raise StudyError(
+            f"{placed.at(('trainer',))}: trainer must be a mapping such as {{name: builtin, seq_len: 128}}."
+        )
     options = {key: value for key, value in values.items() if key != "name"}
     try:
         plug_in = find("trainers", values.get("name", "builtin"))
@@ -301,7 +305,9 @@ def _check_names(study: Study, placed: Placed) -> None:
     if study.sources and study.runs is not None:
         raise StudyError(f"{placed.at(('runs',))}: a study has sources (text) or runs (a finished table), not both.")
     if not study.sources and study.runs is None:
-        raise StudyError(f"{placed.file.name}: the study has neither sources (text) nor runs (a table of finished runs).")
+        raise StudyError(
+            f"{placed.file.name}: the study has neither sources (text) nor runs (a table of finished runs)."
+        )
     if study.runs is not None:
         return  # names of a table's columns are checked when it is read
     domains, metrics = study.domains, study.metrics

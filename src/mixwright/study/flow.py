@@ -195,7 +195,9 @@ class Flow:
         paths = [self.root / p for p in (self.study.runs.path, self.study.runs.metrics) if p]
         for path in paths:
             if not path.is_file():
-                raise DataError(f"There is no table of runs at {path}. Set runs.path in the study, or give --runs FILE.")
+                raise DataError(
+                    f"There is no table of runs at {path}. Set runs.path in the study, or give --runs FILE."
+                )
         return [file_hash(path) for path in paths]
 
     def plan(self) -> list[Step]:
@@ -211,7 +213,11 @@ class Flow:
         """CPU-seconds a stage still needs, and what it counts."""
         count, size, tokens = 0, "", 0
         if stage == "sweep":
-            count, size, tokens = self.study.design.runs + self.study.design.repeats, self.study.proxy.sizes[0], self.study.proxy.tokens
+            count, size, tokens = (
+                self.study.design.runs + self.study.design.repeats,
+                self.study.proxy.sizes[0],
+                self.study.proxy.tokens,
+            )
         elif stage == "verify" and self.study.verify:
             count = self.study.verify.seeds * (3 + (self.study.verify.guess is not None))
             size, tokens = self.study.verify.size, self.study.verify.tokens
@@ -322,7 +328,9 @@ class Flow:
         from mixwright.optimize.design import design
 
         objective = self.study.objective.over(self.corpus.names)
-        mixtures = design(self.corpus.natural(), objective=objective, options=self.study.design, rng=rng(self.study.seed, "design"))
+        mixtures = design(
+            self.corpus.natural(), objective=objective, options=self.study.design, rng=rng(self.study.seed, "design")
+        )
         size, tokens = ModelSize.parse(self.study.proxy.sizes[0]), self.study.proxy.tokens
         runs = [
             Run(f"design-{n:03d}", Schedule.constant(mixture, tokens), size, self._seed("sweep", 0), "design")
@@ -330,7 +338,8 @@ class Flow:
         ]
         natural = Schedule.constant(self.corpus.natural(), tokens)
         runs += [
-            Run(f"repeat-{n}", natural, size, self._seed("sweep", n), "repeat") for n in range(1, self.study.design.repeats + 1)
+            Run(f"repeat-{n}", natural, size, self._seed("sweep", n), "repeat")
+            for n in range(1, self.study.design.repeats + 1)
         ]
         write_json(draft.path / "runs.json", [run.to_dict() for run in runs])
         return {"runs": len(runs)}
@@ -449,7 +458,13 @@ class Flow:
         assert self.study.verify is not None
         size, tokens = self._large
         return [
-            Run(f"verify-{name}-{n}", Schedule.constant(mixture, tokens), ModelSize.parse(size), self._seed("verify", n), "verify")
+            Run(
+                f"verify-{name}-{n}",
+                Schedule.constant(mixture, tokens),
+                ModelSize.parse(size),
+                self._seed("verify", n),
+                "verify",
+            )
             for n in range(self.study.verify.seeds)
             for name, mixture in self.mixtures().items()
         ]
@@ -466,25 +481,44 @@ class Flow:
         trained = self._train(runs, draft, self._kept())
         names = list(self.mixtures())
         usable = {
-            n: [t for i in range(self.study.verify.seeds) if (t := trained[f"verify-{n}-{i}"]).observation.status == DONE]
+            n: [
+                t
+                for i in range(self.study.verify.seeds)
+                if (t := trained[f"verify-{n}-{i}"]).observation.status == DONE
+            ]
             for n in names
         }
         lost = [name for name, group in usable.items() if not group]
         if lost:
-            raise RunsFailedError(f"Every run of {', '.join(lost)} diverged at {self._large[0]}. Lower trainer.lr and run again.")
-        noise = float(np.dot([self.metric_weights.get(m, 0) for m in self.law_fit.metrics], np.nan_to_num(self.law_fit.noise)))
+            raise RunsFailedError(
+                f"Every run of {', '.join(lost)} diverged at {self._large[0]}. Lower trainer.lr and run again."
+            )
+        noise = float(
+            np.dot([self.metric_weights.get(m, 0) for m in self.law_fit.metrics], np.nan_to_num(self.law_fit.noise))
+        )
         section = verdict.compare(
             usable, self.mixtures(), names[0], self.metric_weights, self.law_fit, fallback_noise=noise
         )
         size, tokens = self._large
-        section |= {"size": size, "params": ModelSize.parse(size).params, "tokens": tokens, "seeds": list(range(self.study.verify.seeds))}
+        section |= {
+            "size": size,
+            "params": ModelSize.parse(size).params,
+            "tokens": tokens,
+            "seeds": list(range(self.study.verify.seeds)),
+        }
         write_json(draft.path / "verify.json", section)
         return {"runs": len(runs)}
 
     def _base_run(self) -> Run:
         size, tokens = self._large
         name, reference = self.reference
-        return Run(f"verify-{name}-0", Schedule.constant(reference, tokens), ModelSize.parse(size), self._seed("verify", 0), "verify")
+        return Run(
+            f"verify-{name}-0",
+            Schedule.constant(reference, tokens),
+            ModelSize.parse(size),
+            self._seed("verify", 0),
+            "verify",
+        )
 
     def runs_of_branch(self) -> list[Run]:
         """The reference run that goes on as before, and its branch on the upsampled mixture."""
@@ -493,7 +527,11 @@ class Flow:
         assert self.study.final_phase is not None
         base = self._base_run()
         weights = self.study.final_phase.weights
-        upsampled = self.optimized if weights == "optimized" else self.study.mixture(dict(weights), base.schedule.domains, "final_phase")
+        upsampled = (
+            self.optimized
+            if weights == "optimized"
+            else self.study.mixture(dict(weights), base.schedule.domains, "final_phase")
+        )
         return [base, branch(base, self._kept()[base.run_id][0], upsampled, run_id="branch-upsampled")]
 
     def _branch(self, draft: Draft) -> dict[str, Any]:
@@ -502,11 +540,15 @@ class Flow:
         trained = self._train([base, upsampled], draft, self._kept())
         noise = self.make("verify").json("verify.json")["noise"] if self.study.verify else {}
         if not any(value is not None for value in noise.values()):
-            noise = {m: float(sd) for m, sd in zip(self.law_fit.metrics, self.law_fit.noise, strict=True) if np.isfinite(sd)}
+            noise = {
+                m: float(sd) for m, sd in zip(self.law_fit.metrics, self.law_fit.noise, strict=True) if np.isfinite(sd)
+            }
         both = [trained[run.run_id] for run in (base, upsampled)]
         failed = [t.observation for t in both if t.observation.status != DONE]
         if failed:
-            raise RunsFailedError(f"Run {failed[0].run.run_id} diverged ({failed[0].reason}). Lower trainer.lr and run again.")
+            raise RunsFailedError(
+                f"Run {failed[0].run.run_id} diverged ({failed[0].reason}). Lower trainer.lr and run again."
+            )
         section = {
             "start": self.study.final_phase.start,
             "size": str(base.size),
@@ -529,7 +571,10 @@ class Flow:
             for label, recipe in publish.recipes(self).items():
                 root = str(self.make("tokenize").path.resolve()) if self.study.runs is None else None
                 files = exporter.files(
-                    recipe, tokens_root=root, seq_len=getattr(self.study.trainer, "seq_len", 2048), batch=getattr(self.study.trainer, "batch", 1)
+                    recipe,
+                    tokens_root=root,
+                    seq_len=getattr(self.study.trainer, "seq_len", 2048),
+                    batch=getattr(self.study.trainer, "batch", 1),
                 )
                 for file, content in files.items():
                     write_atomic(draft.path / name.replace(":", ".") / label / file, content)
@@ -543,5 +588,3 @@ class Flow:
         write_json(draft.path / "report.json", data)
         write_page(data, draft.path / "report.html")
         return {}
-
-

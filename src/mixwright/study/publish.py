@@ -71,7 +71,9 @@ def verdict_notes(flow: Flow, section: Mapping[str, Any]) -> list[str]:
     if "guess" in rows:
         notes.append(f"Measured {where}: {duel(section, 'optimized', 'guess')}.")
     if rows["optimized"]["objective"] > rows[reference]["objective"]:
-        notes.append(f"The larger runs do NOT confirm the gain over the {reference} mixture: do not use this recipe as it is.")
+        notes.append(
+            f"The larger runs do NOT confirm the gain over the {reference} mixture: do not use this recipe as it is."
+        )
     return notes
 
 
@@ -240,5 +242,3 @@ def files(flow: Flow) -> list[dict[str, str]]:
         )
         if name.endswith("/") or name == "report.html" or (flow.root / name).is_file()
     ]
-
-

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -11,11 +12,12 @@ import yaml
 
 from mixwright.core.errors import DataError, StudyError
 from mixwright.store.artifact import write_atomic
+from mixwright.store.documents import SourceFile, SourceOptions, find_files
+from mixwright.store.streams import DamagedStream, Meter, chunks, lines
 
 #: folders of this name hold targets: text that is never trained on
 TARGETS = ("targets", "target", "validation", "valid", "eval", "test")
-_READABLE = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".json", ".parquet", ".txt", ".md", ".rst")
-#: characters of a first row that are looked at to find its text field
+#: fields that usually hold the text, the likeliest first
 _NAMES_OF_TEXT = ("text", "content", "body", "document", "markdown", "output")
 
 
@@ -41,11 +43,16 @@ def init(folder: Path, file: Path) -> str:
     if not folder.is_dir():
         raise DataError(f"{folder} is not a folder. Give the folder that holds your text files.")
     sources = list(_sources(folder, file.resolve().parent))
-    targets = [found for name in TARGETS if (folder / name).is_dir() for found in _sources(folder / name, file.resolve().parent)]
+    targets = [
+        found
+        for name in TARGETS
+        if (folder / name).is_dir()
+        for found in _sources(folder / name, file.resolve().parent)
+    ]
     if not sources:
         raise DataError(
-            f"{folder} holds no file mixwright reads. It takes {', '.join(_READABLE)}, at the top of the folder or one "
-            "subfolder per domain."
+            f"{folder} holds no file mixwright reads. It takes JSONL and text (.jsonl, .json, .txt, .md, also .gz and .zst) and "
+            ".parquet, at the top of the folder or in one subfolder per domain."
         )
     text = _study(folder.resolve().name, sources, targets)
     write_atomic(file, text)
@@ -88,44 +95,52 @@ seed: 0
 def _sources(folder: Path, base: Path) -> Iterator[Found]:
     seen: dict[str, int] = {}
     for child in sorted(folder.iterdir()):
-        if child.name.startswith((".", "_")) or child.name in ("study.yaml", "work", "export"):
+        mine = child.name in ("study.yaml", "recipe.yaml", "runs.csv", "work", "export")
+        if child.name.startswith((".", "_")) or mine or (child.is_dir() and child.name in TARGETS):
             continue
-        if child.is_dir():
-            if child.name in TARGETS:
-                continue
-            files = sorted(path for path in child.rglob("*") if path.is_file() and _readable(path))
-        else:
-            files = [child] if _readable(child) else []
-        if not files:
-            continue
+        try:
+            files, _ = find_files(SourceOptions(str(child.resolve())), base)
+        except DataError:
+            continue  # nothing in it that is read here; init names what it found, not what it passed over
         name = child.name.split(".")[0] if child.is_file() else child.name
         seen[name] = seen.get(name, 0) + 1
         if seen[name] > 1:
             name = f"{name}_{seen[name]}"
-        size = sum(path.stat().st_size for path in files)
-        yield Found(name, os.path.relpath(child, base), _field(files[0]), size)
+        yield Found(name, os.path.relpath(child, base), _field(files[0]), sum(file.bytes for file in files))
 
 
-def _readable(path: Path) -> bool:
-    return path.name.lower().endswith(_READABLE)
-
-
-def _field(path: Path) -> str:
+def _field(file: SourceFile) -> str:
     """The column that holds the text: one of the usual names in the first row, else its longest string."""
-    import itertools
-
-    from mixwright.store.documents import first_row
-
-    row = first_row(path)
-    if row is None:
-        return "text"
+    row = _first_row(file)
     strings = {key: value for key, value in row.items() if isinstance(value, str)}
     usual = next((name for name in _NAMES_OF_TEXT if name in strings), None)
-    return usual or max(itertools.chain(strings, ()), key=lambda key: len(strings[key]), default="text")
+    return usual or max(strings, key=lambda key: len(strings[key]), default="text")
+
+
+def _first_row(file: SourceFile) -> dict[str, object]:
+    """The first row of a file; empty where there is none or it cannot be read, which curation will say."""
+    try:
+        if file.format == "jsonl":
+            line = next((line for line in lines(chunks(file.path, Meter())) if line.strip()), b"{}")
+            value = json.loads(line)
+            return value if isinstance(value, dict) else {}
+        if file.format == "parquet":
+            import pyarrow.parquet as pq
+
+            with pq.ParquetFile(file.path) as table:
+                batch = next(table.iter_batches(batch_size=1), None)
+                return dict(batch.to_pylist()[0]) if batch is not None else {}
+    except (DamagedStream, ValueError, OSError):
+        return {}
+    return {}
 
 
 def _quoted(value: str | None) -> str:
-    return str(yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=10_000)).removesuffix("\n").removesuffix("\n...")
+    return (
+        str(yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=10_000))
+        .removesuffix("\n")
+        .removesuffix("\n...")
+    )
 
 
 def source_lines(found: Found) -> str:
@@ -139,7 +154,9 @@ def _study(title: str, sources: list[Found], targets: list[Found]) -> str:
     guess = ", ".join(f"{_quoted(s.name)}: {1 / len(sources):.4g}" for s in sources)
     target_lines = "\n".join(source_lines(t) for t in targets) or "  {}"
     target_note = (
-        "" if targets else "\n# (none found: put files in a folder called targets/, or the mean over all domains is the goal)"
+        ""
+        if targets
+        else "\n# (none found: put files in a folder called targets/, or the mean over all domains is the goal)"
     )
     return f"""\
 # Written by `mixwright init`. Run it with `mixwright run`; see what that costs with `mixwright run --dry-run`.

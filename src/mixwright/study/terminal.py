@@ -31,7 +31,9 @@ class Terminal(Listener):
         cost = ""
         if len(tasks) and total > 5:
             wall = total / min(self._slots, len(tasks))
-            cost = f" [dim]({len(tasks)} runs, about {total:,.0f} CPU-seconds, {clock(wall)} on {self._slots} workers)[/]"
+            cost = (
+                f" [dim]({len(tasks)} runs, about {total:,.0f} CPU-seconds, {clock(wall)} on {self._slots} workers)[/]"
+            )
         self._console.print(f"[bold cyan]{stage}[/] {what}{cost}", highlight=False)
         if self._console.is_terminal:
             self._bar = Progress(

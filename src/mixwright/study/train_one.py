@@ -45,7 +45,9 @@ def train_recipe(flow: Flow, recipe: Path, *, size: str, tokens: int | None) -> 
     total = tokens or schedule.tokens
     domains = flow.corpus.names
     if set(schedule.domains) != set(domains):
-        raise DataError(f"The recipe is for {', '.join(schedule.domains)}; the study's corpus has {', '.join(domains)}.")
+        raise DataError(
+            f"The recipe is for {', '.join(schedule.domains)}; the study's corpus has {', '.join(domains)}."
+        )
     run = Run("train", scaled(schedule, total), ModelSize.parse(size), flow.study.seed, "train")
     flow.listener.begin("train", f"one {size} model on {recipe}", {"train": float(flow.study.trainer.cost(run))})
     finished = sweep(
