@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -97,8 +98,8 @@ def _samples(names: tuple[str, ...]) -> list[dict[str, Any]]:
     }  # fmt: skip
     return [
         {"id": f"{n:032x}", "source": names[n % len(names)], "path": f"lib/package/file_{n}.py", "row": n + 1,
-         "rules": [rule], "values": [None if rule == "unreadable" else 12.0 + n], "thresholds": [f"{signal} >= {low}" if low else ""],
-         "start": texts[rule][:120]}
+         "rules": [rule], "values": [None if rule == "unreadable" else 12.0 + n],
+         "thresholds": [f"{signal} >= {low}" if low else ""], "start": texts[rule][:120]}
         for n, (rule, signal, low, _) in enumerate(RULES)
     ]  # fmt: skip
 
@@ -148,11 +149,19 @@ def _validation(world: World, runs: list[dict[str, Any]], objective: Array, seed
     }  # fmt: skip
 
 
-def _curve(final: float, tokens: int, kind: str, points: int = 40, start: float = 0.0) -> list[list[float]]:
-    source = rng(1, "curve", kind)
-    steps = np.linspace(max(start, 1 / points), 1, points if not start else max(4, round(points * (1 - start))))
-    losses = final + 2.4 * (steps**-0.32 - 1) * 0.5 + 0.004 * source.standard_normal(len(steps)) * (steps < 1)
+def _curve(final: float, tokens: int, name: str, points: int = 40) -> list[list[float]]:
+    source = rng(1, "curve", name)
+    steps = np.arange(1, points + 1) / points
+    losses = final + 1.2 * (steps**-0.32 - 1) + 0.004 * source.standard_normal(points) * (steps < 1)
     return [[int(step * tokens), float(loss)] for step, loss in zip(steps, losses, strict=True)]
+
+
+def _reached(points: list[list[float]], level: float) -> float | None:
+    """The share of the run at which a curve first comes down to a level, between its points by a straight line."""
+    for (x0, y0), (x1, y1) in itertools.pairwise(points):
+        if y1 <= level < y0:
+            return (x0 + (x1 - x0) * (y0 - level) / (y0 - y1)) / points[-1][0]
+    return None
 
 
 def _interval(value: float, half: float) -> dict[str, float]:
@@ -164,6 +173,7 @@ def _verify(world: World, mixtures: Mapping[str, Array], objective: Array, seed:
     large = {name: world.losses(weights, 0.9)[0] for name, weights in mixtures.items()}
     difference = {name: float((large[name] - large["natural"]) @ objective) for name in mixtures}
     ranked = sorted(difference, key=lambda name: difference[name])
+    level = float(large["natural"] @ objective)
     for name, weights in mixtures.items():
         seeds = [large[name] + 0.005 * source.standard_normal(len(objective)) for _ in range(2)]
         losses = np.mean(seeds, axis=0)
@@ -174,7 +184,7 @@ def _verify(world: World, mixtures: Mapping[str, Array], objective: Array, seed:
             "predicted": None if name == "natural" else _interval(gap * 1.08, 0.02),
             "measured": None if name == "natural" else _interval(gap, half),
             "rank_predicted": ranked.index(name) + 1, "rank_measured": ranked.index(name) + 1,
-            "steps_share": 1.0 if name == "natural" else (None if gap > 0 else float(np.clip(1 + 2.2 * gap, 0.2, 1))),
+            "steps_share": 1.0 if name == "natural" else _reached(_curve(level + gap, tokens, f"{name}0"), level),
             "losses": dict(zip(world.metrics, losses.tolist(), strict=True)),
             "bpb": dict(zip(world.metrics, (losses / np.log(2) / 2.9).tolist(), strict=True)),
             "per_seed": [dict(zip(world.metrics, values.tolist(), strict=True)) for values in seeds],
@@ -199,10 +209,10 @@ def _final_phase(world: World, base: Array, objective: Array, seed: int) -> dict
          "kind": metric.split(":")[0]}
         for metric, b, a in zip(world.metrics, before, after + 0.004 * source.standard_normal(len(after)), strict=True)
     ]  # fmt: skip
-    trajectories = [
-        {"branch": branch, "points": _curve(float(losses @ objective), tokens, branch, start=0.8)}
-        for branch, losses in (("continued", before), ("upsampled", after))
-    ]
+    continued = [point for point in _curve(float(before @ objective), tokens, "final") if point[0] >= 0.8 * tokens]
+    gain = float((after - before) @ objective)
+    raised = [[at, loss + gain * (at / tokens - 0.8) / 0.2] for at, loss in continued]
+    trajectories = [{"branch": "continued", "points": continued}, {"branch": "upsampled", "points": raised}]
     return {
         "start": 0.8, "tokens": tokens, "switch_tokens": int(0.8 * tokens), "base": base.tolist(),
         "weights": upsampled.tolist(), "rows": rows, "trajectories": trajectories,
@@ -245,7 +255,8 @@ def report_data(domains: int = 5, targets: int = 2, seed: int = 7, names: tuple[
     )  # fmt: skip
     return {
         "schema": "mixwright/report/1", "title": "What should this model learn from?", "version": "0.1.0",
-        "created": "2026-01-05T12:00:00+00:00", "study": "# the study\nsources:\n" + "".join(f"  {n}: {{path: {n}}}\n" for n in names),
+        "created": "2026-01-05T12:00:00+00:00",
+        "study": "# the study\nsources:\n" + "".join(f"  {n}: {{path: {n}}}\n" for n in names),
         "seconds": {"curate": 14.2, "tokenize": 9.1, "sweep": 148.0, "fit": 4.2, "optimize": 0.4, "verify": 131.0},
         "cpu_seconds": {"curate": 22.0, "tokenize": 9.0, "sweep": 289.0, "fit": 4.1, "optimize": 0.4, "verify": 255.0},
         "sources": _sources(names, "sources", seed), "targets": _sources(target_names, "targets", seed),

@@ -43,6 +43,9 @@ _CXX = frozenset({".h", ".hpp", ".cuh"})
 _TABLES = frozenset({".csv", ".dat", ".txt", ".arff"})
 #: share of digits from which a file is a table of numbers
 _DIGITS = 0.3
+#: test vectors above this many bytes are left out: a domain of half a megabyte should be more than two documents
+_LARGEST_VECTORS = 100_000
+#: a study of mixtures needs some domains
 _FEWEST = 4
 
 OnProgress = Callable[[str, float, dict[str, Any]], None]
@@ -88,16 +91,17 @@ class _Pool:
         seen = sum(_bytes(found.get(domain, ())) for found in self.taken)
         return seen / max(1, self.read) * sum(file.bytes for file in self.files)
 
-    def take(self, domain: str, budget: float) -> list[_Text]:
-        """Whole files until the budget is met, by name."""
+    def take(self, domain: str, budget: float) -> tuple[list[_Text], int]:
+        """Whole files until the budget is met, by name; and how many were passed over: not UTF-8, or generated."""
         chosen: list[_Text] = []
-        size, at = 0, 0
+        size, at, skipped = 0, 0, 0
         while size < budget and (at < len(self.taken) or self.more() is not None):
-            texts = self.taken[at].get(domain, ())
-            chosen += texts
-            size += _bytes(texts)
+            texts = self.taken[at].get(domain)
+            chosen += texts or ()
+            size += _bytes(texts or ())
+            skipped += texts is None
             at += 1
-        return sorted(chosen, key=lambda text: (text.package, text.path))
+        return sorted(chosen, key=lambda text: (text.package, text.path)), skipped
 
 
 def _bytes(texts: Iterable[_Text]) -> int:
@@ -139,9 +143,11 @@ def harvest(out: Path, *, megabytes: float = 24.0, on_progress: OnProgress | Non
         "targets": {},
     }
     for number, domain in enumerate(domains):
-        texts = domain.pool.take(domain.name, budgets[domain.name])
+        texts, skipped = domain.pool.take(domain.name, budgets[domain.name])
         facts = _write(out / "sources" / f"{domain.name}.jsonl", texts, domain.rule, domain.licence)
-        told["sources"][domain.name] = facts | {"available_bytes": round(available[domain.name])}
+        told["sources"][domain.name] = facts | {
+            "available_bytes": round(available[domain.name]), "skipped_files": skipped
+        }  # fmt: skip
         report("harvest", (number + 1) / (len(domains) + 1), {"now": domain.name})
     for name, (texts, rule) in _targets(notes).items():
         told["targets"][name] = _write(out / "targets" / f"{name}.jsonl", texts, rule)
@@ -187,22 +193,24 @@ def _domains(notes: list[str]) -> Iterator[_Domain]:
     yield _Domain(
         "py_docs",
         library,
-        f"Docstrings of at least {_LONG_DOCSTRING} characters in the same code, one a document: English technical prose.",
+        f"Docstrings of at least {_LONG_DOCSTRING} characters in that code, one a document: English technical prose.",
     )
     yield _Domain("py_tests", tests, f"Python test code: test modules of {there}; {sample}.")
     yield _Domain(
         "cxx_headers", headers, f"C++ headers (.h, .hpp, .cuh) of {', '.join(sorted(_CXX_PACKAGES))}; {sample}."
     )
-    vectors = [file for file in files if file.suffix == ".decTest" and file.package == STANDARD_LIBRARY]
+    vectors = [f for f in files if f.suffix == ".decTest" and f.bytes <= _LARGEST_VECTORS]
     if vectors:
-        rule = "Decimal arithmetic test vectors (*.decTest) of Python's test package, by smallest SHA-1 of their name."
-        yield _Domain(
-            "dectest", _Pool(vectors, _whole("dectest")), rule, "copyright IBM, as shipped with Python (PSF-2.0)"
+        rule = (
+            f"Decimal arithmetic test vectors (*.decTest of at most {_LARGEST_VECTORS // 1000} kB) of Python's test "
+            "package, by smallest SHA-1 of their name."
         )
+        licence = "copyright IBM, as shipped with Python (PSF-2.0)"
+        yield _Domain("dectest", _Pool(vectors, _whole("dectest")), rule, licence)
     else:
         notes.append(
-            "This Python has no test package: py_tests comes from installed packages alone, and number_tables (data files "
-            "of packages) stands where decimal test vectors would."
+            "This Python has no test package: py_tests comes from installed packages alone, and number_tables (data "
+            "files of packages) stands where decimal test vectors would."
         )
         tables = _Pool([f for f in files if f.suffix in _TABLES and f.package in PACKAGES], _tables)
         rule = f"Tables of numbers ({', '.join(sorted(_TABLES))} files, three in ten characters digits) of {there}."
@@ -248,7 +256,7 @@ def _targets(notes: list[str]) -> dict[str, tuple[list[_Text], str]]:
     prose = [*_topics(), *_readmes(), *_documentation()]
     told = (
         "English prose that is no docstring: the topics of Python's language reference (pydoc_data.topics), the README "
-        "texts of the listed packages up to their change logs, and documentation files (.rst, .md, IDLE's .txt) in them."
+        "texts of the listed packages up to their change logs, and documentation files (.rst, .md, IDLE's .txt)."
     )
     return {"c_headers": (texts, rule), "reference_prose": (prose, told)}
 

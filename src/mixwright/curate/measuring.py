@@ -21,7 +21,7 @@ from mixwright.curate.signal import Floats, load, measure
 from mixwright.engine.task import Progress
 from mixwright.store.artifact import read_json, write_json, written_aside
 from mixwright.store.documents import Batch, SourceOptions, find_files, read_rows
-from mixwright.store.table import TableWriter
+from mixwright.store.parquet import TableWriter
 
 if TYPE_CHECKING:
     import pyarrow as pa

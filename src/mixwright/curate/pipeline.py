@@ -21,10 +21,11 @@ from mixwright.curate.rules import UNREADABLE, Bounds, Options
 from mixwright.engine.task import Engine, Task
 from mixwright.store.artifact import Draft, write_json
 from mixwright.store.documents import SourceOptions, document_schema, find_files, fingerprint
-from mixwright.store.table import TableWriter
+from mixwright.store.parquet import TableWriter
 
 __all__ = ["Bounds", "Options", "curate", "fingerprint"]
 
+SCHEMA = "mixwright/curation/1"
 #: (source, target or stage; fraction 0..1; facts)
 OnProgress = Callable[[str, float, dict[str, Any]], None]
 #: megabytes a second one core reads and measures, for the cost of a task
@@ -91,9 +92,8 @@ def _measure(
         size = sum(file.bytes for file in find_files(given, base)[0])
         arguments = {**common, "name": name, "source": dataclasses.asdict(given)}
         tasks.append(Task(name, "mixwright.curate.measuring:measure_source", arguments, size / 1e6 / _MB_PER_SECOND))
-    if tasks:
-        for outcome in engine.run(tasks, on_progress):
-            outcome.result()
+    for outcome in list(engine.run(tasks, on_progress)) if tasks else []:
+        outcome.result()
 
 
 def _write(
@@ -158,6 +158,9 @@ def _summary(
         }
 
     return {
+        "schema": SCHEMA,
+        "order": [part.name for part in parts],
+        "domains": list(dict.fromkeys(part.domain for part in parts if not part.target)),
         "sources": {part.name: told(part) for part in parts if not part.target},
         "targets": {part.name: told(part) for part in parts if part.target},
         "rules": options.told(),

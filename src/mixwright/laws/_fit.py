@@ -191,14 +191,14 @@ def join(fits: Sequence[GraphFit], metrics: Sequence[str], law: str) -> GraphFit
 def error_correlation(residuals: Array) -> Array:
     """Correlation ``(M, M)`` of held-out errors ``(R, M)`` between metrics, about zero, from rows that have both.
 
-    Shrunk towards none as from 4 further rows without any, since few rows show large correlations by chance.
+    Shrunk towards none as from 2 further rows without any, since few rows show large correlations by chance.
     """
     known = np.isfinite(residuals)
     e = np.where(known, residuals, 0.0)
     both = known.T.astype(float) @ known
     scale = np.sqrt((e**2).T @ known)
     product = scale * scale.T
-    raw = np.divide(e.T @ e, product, out=np.zeros_like(product), where=product > 0) * both / (both + 4)
+    raw = np.divide(e.T @ e, product, out=np.zeros_like(product), where=product > 0) * both / (both + 2)
     np.fill_diagonal(raw, 1.0)
     return np.asarray(raw)
 

@@ -419,10 +419,10 @@ def _status(law: FormLaw, table: Table, metric: int, settled: bool, note: str) -
 
 
 def _reach(x: Array) -> float:
-    """The median L1 distance between swept mixtures (of at most 500, evenly taken); 1 where there is one mixture."""
+    """Half the median L1 distance between swept mixtures (of at most 500, evenly taken); 1 where there is one."""
     points = np.unique(x, axis=0)
     points = points[np.linspace(0, len(points) - 1, min(len(points), 500)).astype(int)]
     if len(points) < 2:
         return 1.0
     apart = np.abs(points[:, None] - points[None]).sum(axis=2)
-    return float(np.median(apart[np.triu_indices(len(points), 1)]))
+    return float(np.median(apart[np.triu_indices(len(points), 1)])) / 2

@@ -52,7 +52,7 @@ def render(data: Mapping[str, Any]) -> str:
         values["recipe_yaml"] = yaml.safe_dump(values["recipe"], sort_keys=False, allow_unicode=True, width=100)
     style, script = _own("page.css"), script_text()
     title = str(values.get("title") or "mixwright report")
-    made = " · ".join(str(part) for part in (values.get("created"), _version(values)) if part)
+    made = " · ".join(part for part in (_moment(values), _version(values)) if part)
     slots = {
         "POLICY": (
             f"default-src 'none'; script-src '{_digest(script)}'; style-src '{_digest(style)}'; img-src data:; "
@@ -101,6 +101,13 @@ def _digest(text: str) -> str:
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
+def _moment(values: Mapping[str, Any]) -> str:
+    """``2026-01-05T12:00:00+00:00`` as ``2026-01-05 12:00 UTC``; any other form as it is."""
+    text = str(values.get("created") or "")
+    match = re.fullmatch(r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d)\S*(?:\+00:00|Z)", text)
+    return f"{match[1]} {match[2]} UTC" if match else text
+
+
 def _version(values: Mapping[str, Any]) -> str:
     return f"mixwright {values['version']}" if values.get("version") else ""
 
@@ -110,9 +117,7 @@ def _verdict_markup(found: Verdict | None) -> str:
     if found is None:
         return ""
     escape = html.escape
-    facts = "".join(
-        f"<div><dt>{escape(label)}</dt><dd>{escape(number)}</dd></div>" for number, label in found.facts
-    )
+    facts = "".join(f"<div><dt>{escape(label)}</dt><dd>{escape(number)}</dd></div>" for number, label in found.facts)
     checks = "".join(f"<li>{escape(sentence)}</li>" for sentence in found.checks)
     cautions = "".join(f'<li class="caution">{escape(sentence)}</li>' for sentence in found.cautions)
     return (

@@ -71,7 +71,7 @@ function noiseTable(metrics, done) {
 /* -- law --------------------------------------------------------------------------------------------------------- */
 
 const FORMS = {
-  nested: "the form chosen in the inner folds", exponential: "exponential law", additive: "additive law", linear: "linear regression",
+  nested: "the law, its form chosen in the inner folds", exponential: "exponential law", additive: "additive law", linear: "linear regression",
   mean: "predict the mean",
 };
 
@@ -112,7 +112,7 @@ function scoreTable(forms, metric) {
     { name: "inside the 90 % interval", hint: "share of held-out losses; 90 % would be right" }],
   forms.map((form) => {
     const score = scores[form][metric] || {};
-    return [{ text: form, small: FORMS[form] }, percent(score.relative, 2), fixed(score.mae, 4), fixed(score.spearman, 2), percent(score.coverage, 0)];
+    return [FORMS[form] || form, percent(score.relative, 2), fixed(score.mae, 4), fixed(score.spearman, 2), percent(score.coverage, 0)];
   }), { caption: `Cross-validation on ${metricName(metric)}` });
 }
 
@@ -171,12 +171,13 @@ function tryControls(section, trial) {
   const sliders = domains.map((domain, n) => {
     const output = el("output", {});
     const input = el("input", { type: "range", min: "0", max: "1000", step: "1", "aria-label": `weight of ${domain}` });
-    input.addEventListener("input", () => { trial.weights = moved(trial.weights, n, input.value / 1000); show(n); });
+    // square-root sliders, so that small weights can be set as easily as large ones
+    input.addEventListener("input", () => { trial.weights = moved(trial.weights, n, (input.value / 1000) ** 2); show(n); });
     return { node: el("label", { class: "slider" }, el("span", { title: domain }, domain), input, output), input, output };
   });
   const show = (held = -1) => {
     sliders.forEach(({ input, output }, n) => {
-      if (n !== held) input.value = String(Math.round(trial.weights[n] * 1000));
+      if (n !== held) input.value = String(Math.round(Math.sqrt(trial.weights[n]) * 1000));
       output.textContent = percent(trial.weights[n]);
       input.setAttribute("aria-valuetext", percent(trial.weights[n]));
     });
@@ -184,7 +185,7 @@ function tryControls(section, trial) {
     view.changed();
   };
   const buttons = Object.keys(mixtures || {}).filter((name) => mixtures[name]).map((name) =>
-    el("button", { type: "button", onclick: () => { trial.weights = [...mixtures[name]]; show(); } }, name));
+    el("button", { type: "button", onclick: () => { trial.weights = [...mixtures[name]]; trial.range = null; show(); } }, name));
   section.append(el("div", { class: "buttons" }, "Start from: ", buttons),
     el("div", { class: domains.length > 16 ? "sliders tall" : "sliders" }, sliders.map((slider) => slider.node)), warning);
   show();
@@ -226,6 +227,9 @@ function drawTrial(width, trial) {
       const level = metric === "objective" ? sum(fit.metrics.map((name, n) => weights[n] * here[name].mean)) : here[metric].mean;
       return { metric, values, level, target: metric === "objective" || (DATA.target_metrics || []).includes(metric) };
     });
+  // the axis only ever grows while weights move, so that the eye has something to hold on to
+  const [low, high] = extent([0, ...rows.flatMap(({ values }) => [values.low, values.high])]);
+  trial.range = trial.range ? [Math.min(low, trial.range[0]), Math.max(high, trial.range[1])] : [low, high];
   return rowChart(width, {
     rows: rows.map(({ metric, values, level, target }) => ({
       label: metricName(metric), strong: metric === "objective", side: `${signed(values.value)} → ${fixed(level)}`,
@@ -234,6 +238,6 @@ function drawTrial(width, trial) {
         tip: [metricName(metric), `change ${interval(values)}`, `predicted loss ${fixed(level)}`],
       }),
     })),
-    domain: extent([0, ...rows.flatMap(({ values }) => [values.low, values.high])]), zero: 0, axis: "change of the loss, nats/token", head: "change → predicted loss",
+    domain: trial.range, zero: 0, axis: "change of the loss, nats/token", head: "change → predicted loss",
   });
 }

@@ -39,10 +39,19 @@ function scale([low, high], [from, to], { root = false, count = 5 } = {}) {
   const bend = root ? (value) => Math.sqrt(Math.max(0, value)) : (value) => value;
   const [a, b] = [bend(low), bend(high === low ? low + 1 : high)];
   const at = (value) => from + ((bend(value) - a) / (b - a)) * (to - from);
-  return { at, ticks: root ? rootTicks(high) : roundTicks(low, high, count), low, high, from, to };
+  return { at, ticks: root ? rootTicks(high, Math.abs(to - from)) : roundTicks(low, high, count), low, high, from, to };
 }
 
+/** About `count` round numbers; at least three, for fewer do not make an axis. */
 function roundTicks(low, high, count) {
+  for (let wanted = Math.max(2, count); wanted < 12; wanted++) {
+    const ticks = ticksAbout(low, high, wanted);
+    if (ticks.length > 2) return ticks;
+  }
+  return ticksAbout(low, high, 12);
+}
+
+function ticksAbout(low, high, count) {
   const rough = (high - low || 1) / Math.max(1, count);
   const power = 10 ** Math.floor(Math.log10(rough));
   const step = [1, 2, 5, 10].map((k) => k * power).find((size) => size >= rough * 0.999);
@@ -51,9 +60,14 @@ function roundTicks(low, high, count) {
   return ticks;
 }
 
-function rootTicks(high) {
-  const all = [0, 0.01, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1].filter((tick) => tick <= high * 1.001);
-  return all.filter((tick, n) => !n || Math.sqrt(tick / high) - Math.sqrt(all[n - 1] / high) > 0.06);
+/** Round weights on a square-root axis of that many pixels, thinned out where they would touch. */
+function rootTicks(high, pixels) {
+  const kept = [];
+  for (const tick of [0, 0.01, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1]) {
+    const apart = kept.length ? (Math.sqrt(tick / high) - Math.sqrt(kept.at(-1) / high)) * pixels : Infinity;
+    if (tick <= high * 1.001 && apart > 38) kept.push(tick);
+  }
+  return kept;
 }
 
 /** Lowest and highest of the known numbers, widened by a share of their range. */
@@ -196,19 +210,22 @@ const mixtureLegend = (names) => legend(names.map((name) => [name, (x, y) => mix
 function rowChart(width, { rows, domain, axis, format, zero = null, root = false, height = 26, band = null, head = "" }) {
   const narrow = width < 560;
   const widest = Math.max(0, ...rows.map((row) => textWidth(row.label)));
-  const left = narrow ? 4 : Math.min(widest + 14, width * 0.36);
+  const left = narrow ? 10 : Math.min(widest + 14, width * 0.36);
   const sides = Math.max(textWidth(head, 12), ...rows.map((row) => (row.side ? textWidth(row.side, 12) : 0)));
-  const right = narrow ? 12 : sides ? sides + 18 : 14;
+  const right = narrow ? 22 : sides ? sides + 18 : 22;
   const lift = narrow ? 18 : 0;
-  const top = head && !narrow ? 22 : 6;
+  const long = rows.length > 20; // a long one scrolls, so its axis stands above it too
+  const top = (head && !narrow ? 22 : 6) + (long ? 18 : 0);
   const step = height + lift;
   const bottom = top + rows.length * step;
-  const x = scale(domain, [left + 6, width - right], { root, count: Math.max(2, Math.min(7, (width - left - right) / 90)) });
+  const x = scale(domain, [left + 6, width - right], { root, count: Math.min(7, (width - left - right) / 90) });
   const picture = svg("svg", { width, height: bottom + 44, viewBox: `0 0 ${width} ${bottom + 44}` });
   const write = format || ((tick) => fixed(tick, decimals(x.ticks)));
   for (const tick of x.ticks) {
     picture.append(svg("line", { class: "grid", x1: x.at(tick), x2: x.at(tick), y1: top, y2: bottom }));
-    picture.append(svg("text", { class: "tick", x: x.at(tick), y: bottom + 17, "text-anchor": "middle" }, write(tick)));
+    for (const y of long ? [bottom + 17, top - 6] : [bottom + 17]) {
+      picture.append(svg("text", { class: "tick", x: x.at(tick), y, "text-anchor": "middle" }, write(tick)));
+    }
   }
   if (band) {
     picture.append(mark(svg("rect", {
@@ -219,7 +236,6 @@ function rowChart(width, { rows, domain, axis, format, zero = null, root = false
   if (head && !narrow) picture.append(svg("text", { class: "side", x: width - 4, y: 13, "text-anchor": "end" }, head));
   rows.forEach((row, n) => {
     const middle = top + n * step + lift + height / 2;
-    if (n % 2) picture.prepend(svg("rect", { class: "stripe", x: 0, y: top + n * step, width, height: step }));
     drawLabel(picture, row, { narrow, left, width, middle, lift });
     const group = svg("g");
     row.draw(group, x, middle, height);
@@ -266,7 +282,7 @@ function plane(width, height, { x, y, xName, yName, xFormat, yFormat, right = 16
   const yScale = scale(y, [bottom, 22], { count: Math.max(3, height / 70) });
   const writeY = yFormat || ((tick) => fixed(tick, decimals(yScale.ticks)));
   const left = Math.max(...yScale.ticks.map((tick) => textWidth(writeY(tick), 12))) + 16;
-  const xScale = scale(x, [left, width - right], { count: Math.max(2, Math.min(7, (width - left - right) / 90)) });
+  const xScale = scale(x, [left, width - right], { count: Math.min(7, (width - left - right) / 90) });
   const writeX = xFormat || ((tick) => fixed(tick, decimals(xScale.ticks)));
   const picture = svg("svg", { width, height, viewBox: `0 0 ${width} ${height}` });
   for (const tick of yScale.ticks) {
@@ -292,8 +308,7 @@ function lineChart(width, { series, lines = [], crossings = [], xName, yName, xF
   const inside = (value) => Math.max(room.y.at(y[1]), Math.min(room.bottom, room.y.at(value)));
   for (const line of lines) {
     const at = room.y.at(line.y);
-    room.picture.append(svg("line", { class: `${line.tone} dashed`, x1: room.left, x2: room.right, y1: at, y2: at }));
-    room.picture.append(svg("text", { class: "tick", x: room.left + 6, y: at + 14 }, line.label));
+    room.picture.append(mark(svg("line", { class: `${line.tone} dashed`, x1: room.left, x2: room.right, y1: at, y2: at }), line.label));
   }
   for (const one of series) {
     const shown = visible(one.points, y[1]);

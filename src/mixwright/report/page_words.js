@@ -47,6 +47,11 @@ function interval(values, digits = 3) {
   return `${signed(values.value, digits)} (${signed(values.low, digits)} to ${signed(values.high, digits)})`;
 }
 
+/** An interval in a table cell: the number, its ends below. */
+function intervalCell(values, digits = 3) {
+  return values ? { text: signed(values.value, digits), small: `${signed(values.low, digits)} to ${signed(values.high, digits)}` } : MISSING;
+}
+
 /** How many times the noise a difference is. */
 function multiple(value, noise) {
   if (!known(value) || !known(noise) || noise <= 0) return MISSING;
@@ -103,16 +108,15 @@ const note = (...children) => el("p", { class: "note" }, ...children);
  * A table in a box that scrolls. `columns`: [{name, words, hint}] (words: text, not a number); `rows`: lists of cells,
  * each a text or {text, small, hint, tint, caution}; tint is from -1 (better) to 1 (worse).
  */
-function table(columns, rows, { caption = "", total = false } = {}) {
+function table(columns, rows, { caption = "" } = {}) {
   const heads = columns.map((column) =>
     el("th", { scope: "col", class: column.words ? "words" : "number", title: column.hint }, column.name));
-  const body = rows.map((row, at) =>
-    el("tr", { class: total && at === rows.length - 1 ? "total" : null }, row.map((cell, n) => tableCell(cell, columns[n], n))));
-  return el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": caption || "Table" },
-    el("table", {},
-      caption ? el("caption", {}, caption) : null,
-      el("thead", {}, el("tr", {}, heads)),
-      el("tbody", {}, body)));
+  const body = rows.map((row) => el("tr", {}, row.map((cell, n) => tableCell(cell, columns[n], n))));
+  const name = caption || `Table of ${columns[0].name}`;
+  return el("div", { class: "table" },
+    caption ? el("p", { class: "caption" }, caption) : null,
+    el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": name },
+      el("table", { "aria-label": name }, el("thead", {}, el("tr", {}, heads)), el("tbody", {}, body))));
 }
 
 function tableCell(cell, column, n) {

@@ -48,8 +48,10 @@ def verdict(data: Data) -> Verdict | None:
 
 def _places(data: Data) -> str:
     names = [str(name).split(":", 1)[-1] for name in data.get("target_metrics") or ()]
-    if not names or len(names) > 4:
-        return "the objective"
+    return _listed(names) if 0 < len(names) <= 4 else "the objective"
+
+
+def _listed(names: Sequence[str]) -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
@@ -77,7 +79,7 @@ def _measured_headline(data: Data, rows: Mapping[str, Data]) -> tuple[str, Tone]
         return (
             f"Use the optimized mixture: its loss on {_places(data)} was measured {fixed(-found['value'])} nats/token "
             f"below the natural mixture's (90 % interval {fixed(-found['high'])} to {fixed(-found['low'])})."
-            + "".join(_rival(name, value, half) for name, (value, half) in rivals.items()),
+            + _against(rivals),
             "better",
         )
     if found["low"] > 0:
@@ -97,12 +99,16 @@ def _range(value: float, half: float | None) -> str:
     return f"90 % interval {signed(value - (half or 0))} to {signed(value + (half or 0))}"
 
 
-def _rival(name: str, value: float, half: float | None) -> str:
-    if half is None:
-        return f" Whether it differs from the {name} mixture is not known: no noise was measured."
-    if abs(value) <= half:
-        return f" Against the {name} mixture it is a tie ({signed(value)}; {_range(value, half)})."
-    return f" It also beats the {name} mixture, by {fixed(-value)}."
+def _against(rivals: Mapping[str, tuple[float, float | None]]) -> str:
+    """How the optimized mixture did against the others: beaten, tied, or not known."""
+    beaten = [f"{name} (by {fixed(-v)})" for name, (v, half) in rivals.items() if half is not None and -v > half]
+    tied = [f"{name} ({signed(v)}; {_range(v, h)})" for name, (v, h) in rivals.items() if h is not None and abs(v) <= h]
+    unknown = [name for name, (_, half) in rivals.items() if half is None]
+    return (
+        (f" It also beats {_listed(beaten)}." if beaten else "")
+        + (f" Against {_listed(tied)} it is a tie." if tied else "")
+        + (f" Whether it differs from {_listed(unknown)} is not known: no noise was measured." if unknown else "")
+    )
 
 
 def _compare(data: Data, one: Data, other: Data) -> tuple[float, float | None]:

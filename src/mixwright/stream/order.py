@@ -211,10 +211,11 @@ def order(plan: Plan, positions: ArrayLike) -> tuple[Ints, Ints, Ints]:
         here = number == phase
         drawn, before = plan._apportioned.trees[phase].descend(k[here] - plan.phases[phase].start)
         domain[here], index[here] = drawn, plan._apportioned.starts[phase][drawn] + before
-    size, a, b, keys = (values[domain] for values in plan._shapes)
+    sizes, sides_a, sides_b, keys = plan._shapes
+    size = sizes[domain]
     epoch, inside = np.divmod(index, size)
-    key = scramble(keys + scramble(epoch.astype(np.uint64)))
-    return domain, epoch, permute(inside, size, a, b, key)
+    key = scramble(keys[domain] + scramble(epoch.astype(np.uint64)))
+    return domain, epoch, permute(inside, size, sides_a[domain], sides_b[domain], key)
 
 
 class _Apportioned:

@@ -166,9 +166,11 @@ class Flow:
             table = {"runs": settings(s.runs), "file": self._table_hash} if s.runs else {}
             weights = {"objective": {"metrics": dict(s.objective.metrics)}}
             return {"law": settings(s.law), "seed": s.seed, **weights, **table}
-        trainer = {"trainer": {"name": type(s.trainer).__name__, **settings(s.trainer)}}
+        from mixwright.text.tokenizer import fingerprint
+
+        trainer = {"trainer": s.trainer.identity()}
         chosen: dict[str, dict[str, Any]] = {
-            "tokenize": {"tokenizer": settings(s.tokenizer)},
+            "tokenize": {"tokenizer": settings(s.tokenizer), "file": fingerprint(s.tokenizer, self.root)},
             "design": {
                 "design": settings(s.design), "proxy": settings(s.proxy), "seed": s.seed,
                 "objective": {"floors": s.objective.floors, "ceilings": s.objective.ceilings},
@@ -283,7 +285,7 @@ class Flow:
     @cached_property
     def law_fit(self) -> Fit:
         """The fitted laws."""
-        from mixwright.laws.fitted import load_fit
+        from mixwright.laws import load_fit
 
         return load_fit(self.make("fit").json("fit.json"))
 
@@ -320,7 +322,7 @@ class Flow:
 
         corpus = tokenize(
             self.make("curate").path, self.study.tokenizer, draft=draft, engine=self.engine,
-            on_progress=self.listener.progress, seq_len=getattr(self.study.trainer, "seq_len", 128),
+            on_progress=self.listener.progress, seq_len=getattr(self.study.trainer, "seq_len", 128), base=self.root,
         )  # fmt: skip
         return {"tokens": {domain.name: domain.tokens for domain in corpus.domains}}
 
@@ -401,8 +403,7 @@ class Flow:
         return Runs.from_observations(Observation.from_dict(v) for v in read_json(path / "observations.json"))
 
     def _fit(self, draft: Draft) -> dict[str, Any]:
-        from mixwright.laws.fitted import fit_chosen
-        from mixwright.laws.validation import validate
+        from mixwright.laws.validation import fit_chosen, validate
 
         table, notes = self._read_table() if self.study.runs else (self.table, ())
         usable = table.usable()
@@ -410,9 +411,9 @@ class Flow:
         law = self.study.law
         validation = validate(
             usable, laws=law.candidates, metric_weights=weights, folds=law.folds, repeats=law.repeats,
-            rng=rng(self.study.seed, "validate"), on_progress=self.listener.progress,
+            rng=rng(self.study.seed, "validate"), on_progress=lambda fraction: self.listener.progress("cross-validation", fraction, {}),
         )  # fmt: skip
-        fit = fit_chosen(usable, validation, rng=rng(self.study.seed, "fit"))
+        fit = fit_chosen(usable, validation.chosen, rng=rng(self.study.seed, "fit"))
         write_json(draft.path / "fit.json", fit.to_dict())
         write_json(
             draft.path / "validation.json",

@@ -111,11 +111,11 @@ def runs(flow: Flow) -> dict[str, Any]:
 
 def noise(table: Runs) -> dict[str, dict[str, Any]]:
     """Seed noise per metric, from runs of one mixture with different seeds; None where there are none."""
-    from mixwright.laws.fitted import seed_noise
+    from mixwright.laws import seed_noise
 
     usable = table.usable()
-    sd, counts = seed_noise(usable)
-    return {m: {"sd": _plain(sd[i]), "runs": int(counts[i])} for i, m in enumerate(usable.metrics)}
+    found = seed_noise(usable)
+    return {m: {"sd": _plain(found.sd[i]), "runs": int(found.runs[i])} for i, m in enumerate(usable.metrics)}
 
 
 def fitted(flow: Flow) -> dict[str, Any]:

@@ -13,8 +13,6 @@ begins as the logarithm of how often each id comes. Parameters outside embedding
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import torch
@@ -66,7 +64,7 @@ class Model(nn.Module):  # type: ignore[misc]  # torch is optional, so its class
     def inner_parameters(self) -> int:
         """Parameters outside embedding and head; equal to ``ModelSize.params``."""
         outer = self.embedding.numel() + self.head.numel() + self.bias.numel()
-        return sum(p.numel() for p in self.parameters()) - outer
+        return int(sum(p.numel() for p in self.parameters()) - outer)
 
     def hidden(self, inputs: Tensor) -> Tensor:
         """What the head reads, ``(B, T, d)``, for ``inputs (B, T)``."""

@@ -1,0 +1,260 @@
+"""How well laws predict runs they have not seen: nested cross-validation over all swept runs.
+
+Notation: N runs, M metrics, q ``(M,)`` the objective's weights of the metrics.
+
+In each repetition the mixtures are dealt into folds (runs of one mixture share a fold). Every law is fitted without a fold
+and predicts it. The row ``nested`` is what a user of the tool gets: in every outer fold each metric is predicted by the
+law that did best on the inner folds, which were cut from the outer fold's training runs alone. So no number here has
+seen the run it is about, and neither has the choice of law. The metric ``objective`` is the weighted mean of metrics,
+predicted as the weighted mean of their predictions; it is never fitted itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mixwright.core.errors import StudyError
+from mixwright.core.find import find
+from mixwright.core.law import Law, Validation
+from mixwright.core.observation import Runs
+from mixwright.core.rng import rng as stream
+from mixwright.laws._fit import GraphFit, join
+from mixwright.laws._fitting import Z90, FormLaw, deal_folds, one_setting
+from mixwright.laws._noise import mixture_groups, seed_noise
+
+Array = NDArray[np.float64]
+#: the pseudo-metric that is the weighted mean of the objective's metrics
+OBJECTIVE = "objective"
+#: the pseudo-law that is, in each fold, the law chosen in the inner folds
+NESTED = "nested"
+#: members of the ensembles fitted only to see whether their intervals cover
+_MEMBERS = 12
+#: fewer mixtures than this cannot be cross-validated
+_FEWEST = 3
+
+
+@dataclass(frozen=True)
+class _Held:
+    """Predictions ``mean`` and standard deviation ``total`` (law and seed noise) of held-out losses, ``(N, M + 1)``.
+
+    The last column is the objective.
+    """
+
+    mean: Array
+    total: Array
+
+
+@dataclass(frozen=True)
+class _Round:
+    """One outer fold: which repetition, which rows were held out, and what each law predicts for all rows."""
+
+    repeat: int
+    rows: NDArray[np.int64]
+    held: Mapping[str, _Held]
+
+
+def validate(
+    runs: Runs,
+    laws: Sequence[str] = ("exponential", "additive"),
+    baselines: Sequence[str] = ("linear", "mean"),
+    *,
+    metric_weights: Array | None = None,
+    folds: int = 5,
+    repeats: int = 2,
+    rng: np.random.Generator,
+    on_progress: Callable[[float], None] | None = None,
+) -> Validation:
+    """Score laws and baselines on held-out runs, and choose a law for every metric.
+
+    ``metric_weights (M,)`` sum to one (None: equal). Only usable runs of the commonest size and token count enter. Raises
+    StudyError for an unknown law. With fewer than three mixtures nothing can be held out: the scores are empty, the
+    first law is chosen and a note says so. Cost: ``repeats * folds + 1`` fits per law; for 20 runs, 7 metrics and 4
+    laws a few CPU-seconds.
+    """
+    used, note = one_setting(runs)
+    q = np.full(len(used.metrics), 1 / len(used.metrics)) if metric_weights is None else np.asarray(metric_weights)
+    seed = int(rng.integers(1 << 62))
+    order = np.argsort(np.array(used.run_id))  # so that the rows' order cannot matter
+    used = used.take(order)
+    names = (*laws, *(name for name in baselines if name not in laws))
+    mixtures = int(mixture_groups(used.mixtures()).max(initial=-1)) + 1
+    notes = [f"{note[0].upper()}{note[1:]}."] if note else []
+    if mixtures < _FEWEST:
+        notes.append(f"{mixtures} different mixtures are too few to hold any out, so no law could be scored.")
+        return Validation({}, dict.fromkeys(used.metrics, laws[0]), {}, 0, 0, tuple(notes))
+    truth = np.concatenate([used.losses, (used.losses[:, q > 0] @ q[q > 0])[:, None]], axis=1)
+    noise = np.append(seed_noise(used).sd, seed_noise(used, truth[:, -1:]).sd)
+    if not np.isfinite(noise).any():
+        notes.append(
+            "No mixture was trained twice, so the seed noise is unknown and counts as part of the laws' misfit."
+        )
+    rounds: list[_Round] = []
+    splits = _splits(used, folds, repeats, seed)
+    for repeat, fit_rows, held_rows in splits:
+        rounds.append(_Round(repeat, held_rows, _predict(used.take(fit_rows), used, names, laws, q, noise, seed)))
+        if on_progress:
+            on_progress(len(rounds) / (len(splits) + 1))
+    whole = {name: _law(name).fit(used, stream(seed, "fit")) for name in laws}
+    chosen = dict(zip(used.metrics, _best(whole, laws, used), strict=True))
+    labels = (*used.metrics, OBJECTIVE)
+    scores = {
+        name: {label: _score(truth[:, m], rounds, name, m) for m, label in enumerate(labels)}
+        for name in (*names, NESTED)
+    }
+    held_out = {label: _pairs(truth[:, m], rounds, m, used.run_id) for m, label in enumerate(labels)}
+    notes += _remarks(scores, baselines, float(noise[-1]))
+    if on_progress:
+        on_progress(1.0)
+    return Validation(scores, chosen, held_out, min(folds, mixtures), repeats, tuple(notes))
+
+
+def fit_chosen(runs: Runs, chosen: Mapping[str, str], *, rng: np.random.Generator) -> GraphFit:
+    """A fit in which each metric follows the law ``chosen`` for it (as ``Validation.chosen``); metrics keep their order.
+
+    The members of all laws see the same reweighted runs, so differences between metrics of different laws are as sound
+    as within one. Raises StudyError for an unknown law or a metric that the runs lack.
+    """
+    missing = [metric for metric in chosen if metric not in runs.metrics]
+    if missing:
+        raise StudyError(
+            f"A law was chosen for {', '.join(missing)}, but the runs have only {', '.join(runs.metrics)}."
+        )
+    seed = int(rng.integers(1 << 62))
+    metrics = [metric for metric in runs.metrics if metric in chosen]
+    fits = []
+    for name in sorted(set(chosen.values())):
+        fit = _law(name).fit(runs, stream(seed, "fit"))
+        fits.append(fit.only([metric for metric in metrics if chosen[metric] == name]))
+    return join(fits, metrics, fits[0].law if len(fits) == 1 else "auto")
+
+
+def _law(name: str, **changes: Any) -> FormLaw:
+    """The law called ``name`` with its default settings; StudyError if it is not one whose fits are graphs."""
+    law: Law = find("laws", name)()
+    if not isinstance(law, FormLaw):
+        raise StudyError(f"The law {name} gives no expression graph, so it cannot be compared and joined with others.")
+    return replace(law, **changes) if changes else law
+
+
+def _splits(runs: Runs, folds: int, repeats: int, seed: int) -> list[tuple[int, NDArray[np.int64], NDArray[np.int64]]]:
+    """The repetition, the rows to fit on and the rows held out, for every fold of every repetition."""
+    out = []
+    for repeat in range(repeats):
+        fold = deal_folds(runs.mixtures(), folds, stream(seed, "outer", repeat))
+        out += [(repeat, np.flatnonzero(fold != f), np.flatnonzero(fold == f)) for f in range(int(fold.max()) + 1)]
+    return out
+
+
+def _predict(
+    part: Runs, runs: Runs, names: Sequence[str], laws: Sequence[str], q: Array, noise: Array, seed: int
+) -> dict[str, _Held]:
+    """What each law fitted on ``part``, and the choice among ``laws``, predicts for all ``runs``."""
+    fits = {name: _law(name, members=_MEMBERS).fit(part, stream(seed, "fit")) for name in names}
+    best = _best(fits, laws, part)
+    nested = [fits[law].only([m for m, b in zip(part.metrics, best, strict=True) if b == law]) for law in set(best)]
+    fits[NESTED] = join(nested, part.metrics, "auto")
+    x = runs.mixtures()
+    seen = np.nan_to_num(noise, nan=0.0)
+    out = {}
+    for name, fit in fits.items():
+        each = fit.predict(x)
+        mean = np.concatenate([each.mean, fit.mean(x, q)[:, None]], axis=1)
+        spread = np.concatenate([each.spread, fit.spread(x, q)[:, None]], axis=1)
+        out[name] = _Held(mean, np.sqrt(spread**2 + seen**2))
+    return out
+
+
+def _best(fits: Mapping[str, GraphFit], laws: Sequence[str], runs: Runs) -> list[str]:
+    """Per metric, the law with the smallest mean absolute error on the inner folds; the first of equals."""
+    errors = np.stack([np.abs(fits[name].residuals) for name in laws])
+    known = np.isfinite(errors).all(axis=0)
+    mean = np.where(known, errors, 0.0).sum(axis=1) / np.maximum(known.sum(axis=0), 1)
+    return [laws[i] for i in mean.argmin(axis=0)]
+
+
+def _score(truth: Array, rounds: Sequence[_Round], name: str, m: int) -> dict[str, float | None]:
+    """The scores of one law on one metric: pooled errors, and the rank correlation of each repetition, averaged."""
+    error, covered = [], []
+    for part in rounds:
+        rows = part.rows[np.isfinite(truth[part.rows])]
+        off = np.abs(part.held[name].mean[rows, m] - truth[rows])
+        error.append(off)
+        covered.append(off <= Z90 * part.held[name].total[rows, m])
+    errors = np.concatenate(error)
+    if not errors.size:
+        return {"mae": None, "relative": None, "spearman": None, "coverage": None}
+    mae, level = float(errors.mean()), float(np.abs(np.nanmean(truth)))
+    ranks = [_ranks(truth, [p for p in rounds if p.repeat == r], name, m) for r in sorted({p.repeat for p in rounds})]
+    known = [rank for rank in ranks if rank is not None]
+    return {
+        "mae": mae,
+        "relative": mae / level if level > 0 else None,
+        "spearman": float(np.mean(known)) if known else None,
+        "coverage": float(np.concatenate(covered).mean()),
+    }
+
+
+def _ranks(truth: Array, rounds: Sequence[_Round], name: str, m: int) -> float | None:
+    """Rank correlation of one repetition's held-out predictions with the truth.
+
+    None for predictions that do not depend on the mixture: their differences between folds are the folds' doing.
+    """
+    predicted = np.full(len(truth), np.nan)
+    for part in rounds:
+        predicted[part.rows] = part.held[name].mean[part.rows, m]
+    if all(np.ptp(p.held[name].mean[:, m]) <= 1e-12 * np.abs(p.held[name].mean[:, m]).max() for p in rounds):
+        return None
+    known = np.isfinite(truth) & np.isfinite(predicted)
+    return spearman(predicted[known], truth[known]) if known.sum() >= _FEWEST else None
+
+
+def spearman(first: Array, second: Array) -> float | None:
+    """The rank correlation, ties sharing their mean rank; None where one side is constant."""
+    ranks = [_rank(values) for values in (first, second)]
+    if any(np.ptp(rank) == 0 for rank in ranks):
+        return None
+    return float(np.corrcoef(ranks[0], ranks[1])[0, 1])
+
+
+def _rank(values: Array) -> Array:
+    _, inverse, number = np.unique(values, return_inverse=True, return_counts=True)
+    return np.asarray((np.cumsum(number) - (number - 1) / 2)[inverse])
+
+
+def _pairs(truth: Array, rounds: Sequence[_Round], m: int, ids: Sequence[str]) -> dict[str, tuple[float, float, float]]:
+    """Per run, in the first repetition: measured, predicted by the nested choice, half width of the 90 % interval."""
+    out = {}
+    for part in rounds:
+        for n in part.rows.tolist():
+            if part.repeat == 0 and np.isfinite(truth[n]):
+                held = part.held[NESTED]
+                out[ids[n]] = (float(truth[n]), float(held.mean[n, m]), float(Z90 * held.total[n, m]))
+    return out
+
+
+def _remarks(
+    scores: Mapping[str, Mapping[str, Mapping[str, float | None]]], baselines: Sequence[str], noise: float
+) -> list[str]:
+    """What a reader should conclude about the objective, where it is not simply good news."""
+    notes = []
+    own = scores[NESTED][OBJECTIVE]
+    if own["mae"] is None:
+        return ["No run measured all of the objective's metrics, so the objective could not be scored."]
+    for name in baselines:
+        other = scores[name][OBJECTIVE]["mae"]
+        if other is not None and other <= own["mae"]:
+            notes.append(
+                f"The baseline {name} predicts held-out objectives as well (error {other:.4f}) as the chosen laws "
+                f"({own['mae']:.4f}): these runs do not show how the loss depends on the mixture beyond that."
+            )
+    if np.isfinite(noise) and own["mae"] <= np.sqrt(2 / np.pi) * noise * 1.25:
+        notes.append(
+            f"The held-out error of the objective ({own['mae']:.4f}) is what seed noise alone (sd {noise:.4f}) would give: "
+            "a better law could not be told apart from this one with these runs."
+        )
+    return notes

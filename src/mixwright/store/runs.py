@@ -1,0 +1,327 @@
+"""Tables of runs on disk: CSV, TSV, Parquet and JSON lines, one row per run (or per run and step).
+
+Columns, in our own tables: ``run_id, params, tokens, step, seed, status, role``; ``weight/<domain>`` (of the first phase),
+``weight@2/<domain>`` and ``tokens@1``, ``tokens@2`` (tokens of each phase) where there are phases; ``loss/<metric>`` in
+nats/token, ``bpb/<metric>`` in bits/byte, ``unigram/<metric>`` in nats/token. An empty cell is a value not measured.
+
+Other tables are read through globs (``train/*``: the domain is what the star stands for). The headers of the published
+tables of RegMix (``train/…``, ``valid/…``) and Data Mixing Laws (``mix_…``, ``loss_…``) are recognised without.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mixwright.core.errors import DataError, disk_error
+from mixwright.core.observation import DONE, FAILED, Runs
+from mixwright.store.artifact import written_aside
+from mixwright.store.tables import ID_COLUMNS, KEY, Cells, count, form, load, match, numbers, short
+
+if TYPE_CHECKING:
+    import polars as pl
+
+#: globs tried in order where none is given
+WEIGHT_GLOBS = ("weight/*", "train/*", "mix_*")
+LOSS_GLOBS = ("loss/*", "valid/*", "loss_*")
+#: columns of the published tables that look like weights and are none
+NOT_WEIGHTS = frozenset({"mix_sum", "mix_index"})
+SIZE_COLUMNS = ("params", "model_size")
+#: weights may miss one by this much and are then divided by their sum; printed tables round
+ROUNDING = 0.01
+#: a sum this close to one is one, and the weights are left as they are, to the last bit
+SAME_SUM = 1e-9
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class RunTable:
+    """The runs of a file and what a reader should know about how they were read: sentences."""
+
+    runs: Runs
+    notes: tuple[str, ...] = ()
+
+
+def read_runs(
+    path: Path | str,
+    *,
+    metrics_path: Path | str | None = None,
+    weights: str | None = None,
+    losses: str | None = None,
+    step: int | None = None,
+) -> RunTable:
+    """The runs of a table, or of two joined by run id (weights in the first, losses in the second).
+
+    ``weights`` and ``losses`` are globs with one star. Where runs have several rows, each run's last step is taken, or
+    ``step``. Raises DataError, with column, run and way out, for what cannot be read; what is left out or changed is
+    counted in the notes. Cost: the file once, as text, in memory.
+    """
+    notes: list[str] = []
+    frame = _one_row_per_run(load(Path(path)), Path(path), step, notes)
+    origin = {name: Path(path) for name in frame.columns}
+    if metrics_path is not None:
+        second = _one_row_per_run(load(Path(metrics_path)), Path(metrics_path), step, notes)
+        origin |= {name: Path(metrics_path) for name in second.columns if name not in origin}
+        frame = _joined(frame, second, Path(path), Path(metrics_path), notes)
+    columns = _Columns.of(frame.columns, weights, losses, Path(path))
+    frame = _with_weights(frame, columns, Path(path), notes)
+    mixture, phase_tokens = _mixtures(frame, columns, Path(path), notes)
+    table = Cells(frame, origin)
+    values = {
+        kind: np.stack([table.numbers(name) if name else np.full(len(frame), np.nan) for name in names], axis=1)
+        for kind, names in columns.metrics.items()
+    }
+    status = _status(table, values["loss"], columns.names, notes)
+    values["loss"] = np.where(np.isfinite(values["loss"]), values["loss"], np.nan)
+    runs = Runs(
+        domains=columns.domains, metrics=columns.names, run_id=table.keys, weights=mixture, losses=values["loss"],
+        phase_tokens=phase_tokens, tokens=table.first(("tokens",)), params=table.first(SIZE_COLUMNS), bpb=values["bpb"],
+        unigram=values["unigram"], step=table.whole("step"), seed=table.whole("seed"), status=status,
+        role=table.words("role"), units=(columns.unit,) * len(columns.names),
+    )  # fmt: skip
+    unused = [name for name in frame.columns if name not in columns.used]
+    if unused:
+        notes.append(f"Columns not used: {short(unused, 20)}.")
+    return RunTable(runs, tuple(notes))
+
+
+def write_runs(path: Path | str, runs: Runs) -> None:
+    """Write a table; the ending says the form. ``read_runs`` gives back the same runs, to the last bit.
+
+    Raises DataError for a metric that is not in nats/token, since the columns promise that unit.
+    """
+    import polars as pl
+
+    path = Path(path)
+    kind = form(path)
+    other = [f"{m} in {u}" for m, u in zip(runs.metrics, runs.units, strict=True) if u != "nats/token"]
+    if other:
+        raise DataError(f"A table's loss columns are in nats/token, but these metrics are not: {', '.join(other)}.")
+    phases = runs.weights.shape[1]
+    columns: dict[str, Any] = {
+        "run_id": list(runs.run_id), "params": runs.params, "tokens": runs.tokens, "step": list(runs.step),
+        "seed": list(runs.seed), "status": list(runs.status), "role": list(runs.role),
+    }  # fmt: skip
+    for phase in range(phases):
+        if phases > 1 or np.any(runs.phase_tokens != 1):
+            columns[f"tokens@{phase + 1}"] = runs.phase_tokens[:, phase]
+        at = f"@{phase + 1}" if phase else ""
+        columns |= {f"weight{at}/{name}": runs.weights[:, phase, d] for d, name in enumerate(runs.domains)}
+    for kind_name, values in (("loss", runs.losses), ("bpb", runs.bpb), ("unigram", runs.unigram)):
+        if kind_name == "loss" or np.isfinite(values).any():
+            columns |= {f"{kind_name}/{name}": values[:, m] for m, name in enumerate(runs.metrics)}
+    frame = pl.DataFrame(columns, strict=False).fill_nan(None)
+    try:
+        with written_aside(path) as aside:
+            if kind == "parquet":
+                frame.write_parquet(aside, compression="zstd")
+            elif kind == "jsonl":
+                frame.write_ndjson(aside)
+            else:
+                frame.write_csv(aside, separator="\t" if kind == "tsv" else ",")
+    except Exception as error:
+        if full := disk_error(error, path):
+            raise full from error
+        raise
+
+
+@dataclass(frozen=True)
+class _Columns:
+    """Which column is what; ``weights[p][d]`` and ``metrics[kind][m]`` are column names ("" where there is none)."""
+
+    domains: tuple[str, ...]
+    names: tuple[str, ...]
+    weights: tuple[tuple[str, ...], ...]
+    metrics: dict[str, tuple[str, ...]]
+    unit: str
+    used: frozenset[str]
+
+    @classmethod
+    def of(cls, columns: Sequence[str], weights: str | None, losses: str | None, path: Path) -> _Columns:
+        """From a header. DataError if it shows no weights or no losses."""
+        domain = match(columns, (weights,) if weights else WEIGHT_GLOBS, but=NOT_WEIGHTS)
+        if not domain:
+            raise DataError(
+                f"{path} has no column of weights ({weights or ', '.join(WEIGHT_GLOBS)}). Its columns: {short(columns)}. "
+                "Name them with a glob, such as --weights 'train/*'."
+            )
+        metric = match(columns, (losses,) if losses else LOSS_GLOBS)
+        metric = {name: column for name, column in metric.items() if column not in domain.values()}
+        if not metric:
+            raise DataError(
+                f"{path} has no column of losses ({losses or ', '.join(LOSS_GLOBS)}). Its columns: {short(columns)}. "
+                "Name them with a glob, such as --losses 'valid/*', or give the file that has them as the second one."
+            )
+        phases = [tuple(domain.values())]
+        while found := match(columns, (f"weight@{len(phases) + 1}/*",)):
+            unknown = [name for name in found if name not in domain]
+            if unknown:
+                raise DataError(f"{path}: {found[unknown[0]]} is of a domain that phase 1 does not have.")
+            phases.append(tuple(found.get(name, "") for name in domain))
+        kinds = {"loss": tuple(metric.values())}
+        for kind in ("bpb", "unigram"):
+            found = match(columns, (f"{kind}/*",))
+            kinds[kind] = tuple(found.get(name, "") for name in metric)
+        known = {KEY, *ID_COLUMNS, *SIZE_COLUMNS, "tokens", "step", "seed", "status", "role", *NOT_WEIGHTS}
+        known |= {f"tokens@{n + 1}" for n in range(len(phases))}
+        used = known | {c for row in (*phases, *kinds.values()) for c in row}
+        unit = "bits/byte" if losses and losses.startswith("bpb") else "nats/token"
+        return cls(tuple(domain), tuple(metric), tuple(phases), kinds, unit, frozenset(used))
+
+
+def _one_row_per_run(frame: pl.DataFrame, path: Path, step: int | None, notes: list[str]) -> pl.DataFrame:
+    """The last row (by step, or else tokens) of each run, or that of ``step``."""
+    import polars as pl
+
+    clock = next((name for name in ("step", "tokens") if name in frame.columns), None)
+    if step is not None:
+        if "step" not in frame.columns:
+            raise DataError(f"{path} has no column step, so step {step} cannot be taken from it.")
+        before = frame[KEY].n_unique()
+        frame = frame.filter(pl.Series(numbers(frame, "step", path) == step))
+        after = frame[KEY].n_unique()
+        if not after:
+            raise DataError(f"{path} has no run with a row at step {step}.")
+        notes.append(f"Taken at step {step}: {after} of the {before} runs in {path.name} have it.")
+    if frame[KEY].n_unique() == len(frame):
+        return frame
+    twice = frame.filter(frame[KEY].is_duplicated())
+    time = pl.Series("_clock", numbers(frame, clock, path)) if clock else None
+    keyed = frame.select(KEY) if time is None else frame.select(KEY).with_columns(time)
+    if time is None or keyed.is_duplicated().any():
+        again = keyed.filter(keyed.is_duplicated())
+        place = f" at {clock} {again['_clock'][0]:g}" if time is not None else ""
+        raise DataError(
+            f"{path}: the run id {again[KEY][0]} stands more than once{place} ({len(again)} such rows in all). Give each "
+            "run an id of its own, or each row of a run a step."
+        )
+    rows, runs = len(frame), frame[KEY].n_unique()
+    last = frame.with_columns(time).sort("_clock", maintain_order=True).unique(KEY, keep="last", maintain_order=True)
+    first_seen = frame.select(KEY).unique(maintain_order=True)
+    last = first_seen.join(last, on=KEY, how="left", maintain_order="left")
+    ends = Counter(last["_clock"].to_list())
+    words = ", ".join(f"{value:g} ({count})" for value, count in ends.most_common(4))
+    notes.append(
+        f"{path.name} has {rows} rows of {runs} runs ({len(twice)} rows are of runs with several): the last {clock} of each "
+        f"run was taken; runs by last {clock}: {words}{', …' if len(ends) > 4 else ''}."
+    )
+    return last.drop("_clock").select(frame.columns)
+
+
+def _joined(first: pl.DataFrame, second: pl.DataFrame, path: Path, other: Path, notes: list[str]) -> pl.DataFrame:
+    """Both files' columns for the runs that both have; where both have a column the first file's counts."""
+    for frame, name in ((first, path), (second, other)):
+        if not any(column in frame.columns for column in ID_COLUMNS):
+            raise DataError(f"{name} has no column {' or '.join(ID_COLUMNS)}, by which two files are joined.")
+    both = first.join(
+        second.select(KEY, *(c for c in second.columns if c not in first.columns)), on=KEY, how="inner",
+        maintain_order="left",
+    )  # fmt: skip
+    if not len(both):
+        raise DataError(f"{path} and {other} have no run id in common, such as {first[KEY][0]} and {second[KEY][0]}.")
+    for frame, name in ((first, path), (second, other)):
+        if len(frame) > len(both):
+            alone = frame.filter(~frame[KEY].is_in(both[KEY].to_list()))[KEY].to_list()
+            notes.append(f"Left out for standing in {name.name} only: {count(len(alone), 'run')} ({short(alone)}).")
+    return both
+
+
+def _with_weights(frame: pl.DataFrame, columns: _Columns, path: Path, notes: list[str]) -> pl.DataFrame:
+    """Without the rows whose weights are all empty."""
+    import polars as pl
+
+    given = np.isfinite(np.stack([numbers(frame, name, path) for name in columns.weights[0]]))
+    empty: NDArray[np.bool_] = ~np.any(given, axis=0)
+    if empty.all():
+        raise DataError("Every run's weights are empty, so there is nothing to fit.")
+    if empty.any():
+        names = [name for name, out in zip(frame[KEY].to_list(), empty.tolist(), strict=True) if out]
+        notes.append(f"Left out for having no weights: {count(len(names), 'run')} ({short(names)}).")
+    return frame.filter(pl.Series(~empty))
+
+
+def _mixtures(frame: pl.DataFrame, columns: _Columns, path: Path, notes: list[str]) -> tuple[Array, Array]:
+    """Weights ``(N, P, D)``, renormalized, and the phases' tokens ``(N, P)`` (1 each where none are given)."""
+    ids = frame[KEY].to_list()
+    phases, used = [], []
+    total = numbers(frame, "tokens", path) if "tokens" in frame.columns else np.full(len(frame), np.nan)
+    for phase, names in enumerate(columns.weights, 1):
+        cells = [numbers(frame, name, path) if name else np.zeros(len(frame)) for name in names]
+        weights = np.nan_to_num(np.stack(cells, axis=1), nan=0.0, posinf=np.inf, neginf=-np.inf)
+        bad = np.argwhere(~np.isfinite(weights) | (weights < 0))
+        if bad.size:
+            row, d = (int(place) for place in bad[0])
+            raise DataError(
+                f"{path}: weights must be finite and not negative; run {ids[row]} has {weights[row, d]:g} in {names[d]}."
+            )
+        phases.append(weights)
+        used.append(_phase_tokens(frame, columns, path, phase, total))
+    tokens = np.stack(used, axis=1)
+    if len(phases) > 1 and not np.all(np.isfinite(tokens)):
+        row = int(np.argwhere(~np.isfinite(tokens))[0][0])
+        raise DataError(
+            f"{path}: run {ids[row]} has several phases but not the tokens of each; add tokens@1, tokens@2."
+        )
+    weights = _renormalized(np.stack(phases, axis=1), np.nan_to_num(tokens, nan=1.0), ids, path, notes)
+    given = np.isfinite(tokens).all() and (len(phases) > 1 or "tokens@1" in frame.columns)
+    return weights, tokens if given else np.ones(tokens.shape)
+
+
+def _phase_tokens(frame: pl.DataFrame, columns: _Columns, path: Path, phase: int, total: Array) -> Array:
+    if f"tokens@{phase}" in frame.columns:
+        return np.nan_to_num(numbers(frame, f"tokens@{phase}", path), nan=0.0)
+    if phase == 1 and len(columns.weights) > 1:
+        later = [f"tokens@{n}" for n in range(2, len(columns.weights) + 1) if f"tokens@{n}" in frame.columns]
+        return np.asarray(total - sum(np.nan_to_num(numbers(frame, name, path), nan=0.0) for name in later))
+    return np.full(len(frame), np.nan)
+
+
+def _renormalized(weights: Array, tokens: Array, ids: Sequence[str], path: Path, notes: list[str]) -> Array:
+    """Each mixture divided by its sum, which must be within ``ROUNDING`` of one (phases without tokens excepted)."""
+    sums = weights.sum(axis=2)
+    off = np.abs(sums - 1)
+    bad = np.argwhere((tokens > 0) & ~(off <= ROUNDING))
+    if bad.size:
+        row, phase = (int(place) for place in bad[0])
+        place = f" in phase {phase + 1}" if weights.shape[1] > 1 else ""
+        raise DataError(
+            f"{path}: the weights of run {ids[row]}{place} sum to {sums[row, phase]:.6g}, not to 1 (up to {ROUNDING:.0%} is "
+            f"taken for rounding; {len({int(r) for r, _ in bad})} runs are further off). Correct them or take the run out."
+        )
+    change = np.where((tokens > 0) & (off > SAME_SUM), off, 0.0)
+    if change.any():
+        row = int(change.max(axis=1).argmax())
+        notes.append(
+            f"The weights of {int(change.any(axis=1).sum())} of {count(len(ids), 'run')} were divided by their sum; the "
+            f"largest change is {change.max():.2g} (run {ids[row]})."
+        )
+    return np.where(change[:, :, None] > 0, weights / np.where(sums > 0, sums, 1)[:, :, None], weights)
+
+
+def _status(table: Cells, losses: Array, metrics: Sequence[str], notes: list[str]) -> tuple[str, ...]:
+    """Each run's status; a run with an infinite loss or none at all has failed. Missing values are counted."""
+    ids = table.keys
+    status = [word or DONE for word in table.words("status")]
+    unknown = [n for n, word in enumerate(status) if word not in (DONE, FAILED)]
+    if unknown:
+        n = unknown[0]
+        raise DataError(f"The status of a run is {DONE!r} or {FAILED!r}; run {ids[n]} has {status[n]!r}.")
+    done = np.array([word == DONE for word in status])
+    infinite, missing = np.isinf(losses).any(axis=1) & done, np.isnan(losses)
+    none = missing.all(axis=1) & done
+    for rows, what in ((infinite, "an infinite loss"), (none, "no loss at all")):
+        if rows.any():
+            names = [ids[n] for n in np.flatnonzero(rows)]
+            notes.append(f"Taken as failed, and in no fit, for {what}: {count(len(names), 'run')} ({short(names)}).")
+    partly = missing & (done & ~none & ~infinite)[:, None]
+    for m in np.flatnonzero(partly.any(axis=0)).tolist():
+        names = [ids[n] for n in np.flatnonzero(partly[:, m])]
+        notes.append(f"{metrics[m]} is missing in {len(names)} of {count(int(done.sum()), 'run')}: {short(names)}.")
+    return tuple(FAILED if bad else word for bad, word in zip(infinite | none, status, strict=True))

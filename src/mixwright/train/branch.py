@@ -1,0 +1,26 @@
+"""Branches: from a run's checkpoint, another mixture for the rest (domain upsampling at the end of training).
+
+A branch keeps its parent's model, optimizer state, seed, length and learning-rate schedule, and its data order up to
+the switch; only the mixture of the rest changes (Blakeney et al. 2024, arXiv:2406.03476, section 3, which leaves the
+learning rate unsaid: here it goes on as the parent's). A branch to the same mixture is the parent itself, to the bit.
+"""
+
+from __future__ import annotations
+
+from mixwright.core.errors import DataError
+from mixwright.core.mixture import Mixture
+from mixwright.core.run import Run
+
+
+def branch(parent: Run, at: int, mixture: Mixture, *, run_id: str) -> Run:
+    """The run that is ``parent`` up to ``at`` training tokens and then draws from ``mixture`` until the parent's end.
+
+    Training it takes the checkpoint that the parent keeps at ``at``; ``sweep`` asks the parent for it when both are in
+    one sweep. DataError unless ``at`` lies inside the parent.
+    """
+    if not parent.parent_tokens < at < parent.schedule.tokens:
+        raise DataError(
+            f"A branch of run {parent.run_id} must start between its tokens {parent.parent_tokens:,} and "
+            f"{parent.schedule.tokens:,}; got {at:,}."
+        )
+    return Run(run_id, parent.schedule.switched(at, mixture), parent.size, parent.seed, "branch", parent.run_id, at)

@@ -1,0 +1,101 @@
+"""Checkpoints: a folder with ``model.safetensors``, ``optimizer.safetensors`` and ``state.json``, whole or not there.
+
+Tensors lie in safetensors files, which hold numbers and nothing that could run; pickled checkpoints are refused. The
+folder is written aside and renamed, so a process killed at any moment leaves the last good one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import struct
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mixwright.core.errors import DataError
+from mixwright.store.artifact import read_json, to_json
+
+SCHEMA = "mixwright/checkpoint/1"
+_PARTS = ("model", "optimizer")
+_STATE = "state.json"
+_PICKLES = ("*.pt", "*.pth", "*.bin", "*.ckpt", "*.pkl", "*.pickle")
+
+
+def save(folder: Path, tensors: Mapping[str, Mapping[str, Any]], state: Mapping[str, Any]) -> None:
+    """Write ``tensors`` (``model`` and ``optimizer``: name -> tensor) and ``state`` (JSON values) as ``folder``.
+
+    An older checkpoint there is replaced. Cost: the bytes of the tensors, synced to disk.
+    """
+    from safetensors.torch import save_file
+
+    aside = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir(parents=True)
+    try:
+        for part in _PARTS:
+            path = aside / f"{part}.safetensors"
+            save_file({name: tensor.detach().contiguous() for name, tensor in tensors[part].items()}, path)
+            _sync(path)
+        (aside / _STATE).write_text(to_json({"schema": SCHEMA, **state}) + "\n", "utf-8")
+        _sync(aside / _STATE)
+        shutil.rmtree(folder, ignore_errors=True)
+        aside.rename(folder)
+        _sync(folder.parent)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def load(folder: Path) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
+    """The tensors by part, and the state. DataError for a folder that is no checkpoint, damaged, newer, or pickled."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    pickled = [path.name for pattern in _PICKLES for path in sorted(folder.glob(pattern))]
+    if pickled:
+        raise DataError(
+            f"{folder} holds {pickled[0]}, a pickled checkpoint: loading it could run any code inside it, so it is "
+            "refused. Convert it to safetensors where you trust it."
+        )
+    if not (folder / _STATE).is_file():
+        raise DataError(f"There is no checkpoint in {folder}: it lacks {_STATE}.")
+    state = read_json(folder / _STATE)
+    if state.get("schema") != SCHEMA:
+        raise DataError(f"{folder} is in the form {state.get('schema')!r}; this version reads {SCHEMA!r}.")
+    tensors = {}
+    for part in _PARTS:
+        path = folder / f"{part}.safetensors"
+        _check_safe(path)
+        try:
+            tensors[part] = load_file(path)
+        except (SafetensorError, OSError) as error:
+            raise DataError(f"{path} is damaged ({error}). Remove {folder} and train again.") from error
+    return tensors, state
+
+
+def _check_safe(path: Path) -> None:
+    """DataError unless the file begins as safetensors does: the length of a JSON header, then the header."""
+    if not path.is_file():
+        raise DataError(f"{path} is missing: the checkpoint is not whole. Remove its folder and train again.")
+    with path.open("rb") as stream:
+        head = stream.read(8)
+        length = struct.unpack("<Q", head)[0] if len(head) == 8 else 0
+        header = stream.read(length) if length <= path.stat().st_size - 8 else b""
+    try:
+        good = isinstance(json.loads(header), dict)
+    except ValueError:
+        good = False
+    if not good:
+        raise DataError(
+            f"{path} is not a safetensors file (a pickled or cut one?), so it is refused: only safetensors can be loaded "
+            "without running what is inside. Remove the checkpoint and train again."
+        )
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

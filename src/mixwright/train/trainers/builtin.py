@@ -1,0 +1,76 @@
+"""The builtin trainer: a small decoder-only model in plain torch, one process and one thread a run."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+from annotated_types import Ge, Gt, Interval
+
+from mixwright.core.run import Run
+from mixwright.engine.task import Task
+from mixwright.train.learning_rate import Kind
+from mixwright.train.trainer import HOW_ONLY, Trainer
+
+#: A step over a 4,096-id vocabulary frees its logits (8 MB) and would fault them in again: a third of the time of a
+#: small model goes into page faults unless the allocator keeps what was freed (LOG.md has the measurement).
+ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": "4000000000", "MALLOC_TRIM_THRESHOLD_": "8000000000"}
+
+
+@dataclass(frozen=True)
+class Builtin(Trainer):
+    """Settings of the builtin trainer.
+
+    ``seq_len`` tokens a window, ``batch`` windows a step. ``lr`` is the peak learning rate of AdamW at width
+    ``lr_width``; matrices inside the model get ``lr * lr_width / width`` (muP, see ``loop.py``). ``lr_schedule``,
+    ``warmup`` and ``decay`` (fractions of the run; ``decay`` for wsd) are those of ``learning_rate.py``.
+    ``weight_decay`` applies to matrices inside the model, ``clip`` bounds the norm of the gradient,
+    ``embedding_std`` is the embedding's spread at the start. ``eval_tokens`` of each metric are read at the end;
+    ``trajectory_evals`` times on the way ``trajectory_eval_tokens`` of each target. ``checkpoint_seconds`` of work
+    lie between two checkpoints that an interrupted run goes on from.
+    """
+
+    seq_len: Annotated[int, Interval(ge=8, le=8192)] = 128
+    batch: Annotated[int, Ge(1)] = 4
+    lr: Annotated[float, Interval(gt=0, le=1)] = 0.015
+    lr_width: Annotated[int, Ge(8)] = 48
+    lr_schedule: Kind = "linear"
+    warmup: Annotated[float, Interval(ge=0, lt=1)] = 0.02
+    decay: Annotated[float, Interval(gt=0, le=1)] = 0.2
+    weight_decay: Annotated[float, Ge(0)] = 0.1
+    clip: Annotated[float, Gt(0)] = 1.0
+    beta1: Annotated[float, Interval(ge=0, lt=1)] = 0.9
+    beta2: Annotated[float, Interval(ge=0, lt=1)] = 0.95
+    embedding_std: Annotated[float, Gt(0)] = 0.5
+    eval_tokens: Annotated[int, Ge(1)] = 8192
+    trajectory_evals: Annotated[int, Interval(ge=0, le=1000)] = 20
+    trajectory_eval_tokens: Annotated[int, Ge(1)] = 4096
+    checkpoint_seconds: Annotated[float, Gt(0)] = field(default=10.0, metadata=HOW_ONLY)
+
+    def task(
+        self,
+        run: Run,
+        *,
+        corpus: Path | None,
+        out: Path,
+        checkpoints: tuple[int, ...] = (),
+        parent: Path | None = None,
+    ) -> Task:
+        arguments = {
+            "run": run.to_dict(),
+            "corpus": str(corpus) if corpus is not None else None,
+            "out": str(out),
+            "options": asdict(self),
+            "checkpoints": list(checkpoints),
+            "parent": str(parent) if parent is not None else None,
+        }
+        return Task(run.run_id, "mixwright.train.loop:train_task", arguments, self.cost(run), environment=ALLOCATOR)
+
+    def cost(self, run: Run, vocab: int = 4096) -> float:
+        """CPU-seconds on one core of a 2024 server processor, evaluation included; see ``LOG.md``."""
+        millions = 6e-6 * (run.size.params + run.size.width * vocab)
+        per_token = 2e-6 + 6e-6 * vocab / 4096 + 16e-6 * millions
+        seen = run.schedule.tokens - run.parent_tokens
+        read = 8 * self.eval_tokens + 2 * self.trajectory_evals * self.trajectory_eval_tokens
+        return 1.5 + per_token * (seen + read / 3)

@@ -1,0 +1,94 @@
+"""Small sources on disk, and curation of them in this process."""
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mixwright.curate.pipeline import Options, curate
+from mixwright.engine.local import LocalEngine
+from mixwright.engine.task import Engine, Outcome, Task
+from mixwright.store.artifact import Draft, Workspace, file_hash
+from mixwright.store.documents import SourceOptions
+
+HERE = LocalEngine(1, "threads")
+
+
+def jsonl(path: Path, texts: Sequence[str]) -> SourceOptions:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    return SourceOptions(path.name, licence="CC0-1.0", rule="made up")
+
+
+def run(
+    base: Path,
+    sources: Mapping[str, SourceOptions],
+    targets: Mapping[str, SourceOptions],
+    options: Options,
+    *,
+    engine: Engine = HERE,
+    work: str = "work",
+) -> tuple[dict[str, Any], Draft]:
+    draft = Workspace(base / work).draft("curate", "key")
+    return curate(sources, targets, options, base=base, draft=draft, engine=engine), draft
+
+
+def hashes(folder: Path) -> dict[str, str]:
+    """Every file that sealing would keep."""
+    names = {path: path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    return {
+        name: file_hash(path) for path, name in names.items() if not any(p.startswith(".") for p in name.split("/"))
+    }
+
+
+class Stopping(Engine):
+    """Runs only the first tasks it is given, over its whole life, and then is interrupted."""
+
+    def __init__(self, tasks: int) -> None:
+        self.left = tasks
+
+    @property
+    def slots(self) -> int:
+        return 1
+
+    def run(
+        self, tasks: Sequence[Task], on_progress: Callable[[str, float, dict[str, Any]], None] | None = None
+    ) -> Iterator[Outcome]:
+        for task in tasks:
+            if not self.left:
+                raise KeyboardInterrupt
+            self.left -= 1
+            yield from HERE.run([task], on_progress)
+
+
+class Counting(Stopping):
+    """Runs everything and remembers the names."""
+
+    def __init__(self) -> None:
+        super().__init__(10**6)
+        self.names: list[str] = []
+
+    def run(
+        self, tasks: Sequence[Task], on_progress: Callable[[str, float, dict[str, Any]], None] | None = None
+    ) -> Iterator[Outcome]:
+        self.names += [task.name for task in tasks]
+        return super().run(tasks, on_progress)
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> tuple[Path, dict[str, SourceOptions], dict[str, SourceOptions]]:
+    """Three sources, two of them one domain, and a target; with duplicates, bad rows and shared words."""
+    long = " ".join(f"word{n}" for n in range(40))
+    sources = {
+        "zoo": jsonl(tmp_path / "zoo.jsonl", [long, "a short one", "the cat sat on the mat", "the cat sat on the mat"]),
+        "arks": jsonl(tmp_path / "arks.jsonl", ["the cat sat on the mat", "two by two they came", "x", long]),
+        "more": jsonl(tmp_path / "more.jsonl", ["an animal story", "another animal story"]),
+    }
+    with (tmp_path / "arks.jsonl").open("a") as stream:
+        stream.write('not json\n{"body": "no text"}\n')
+    sources["more"] = SourceOptions("more.jsonl", domain="zoo")
+    shared = "before " + " ".join(f"WORD{n}" for n in range(3, 16)) + " after"
+    targets = {"goal": jsonl(tmp_path / "goal.jsonl", ["something else entirely", shared, "two by two they came"])}
+    return tmp_path, sources, targets

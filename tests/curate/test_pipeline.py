@@ -1,0 +1,310 @@
+"""Curation as a whole: what is kept, what the ledger says, and that nothing is lost or done twice."""
+
+import json
+import re
+import shutil
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+from conftest import HERE, Counting, Stopping, hashes, jsonl, run
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mixwright.core.document import COLUMNS, document_id
+from mixwright.core.errors import DataError, StudyError
+from mixwright.curate import measuring
+from mixwright.curate.ledger import Ledger, check_balance
+from mixwright.curate.pipeline import Bounds, Options
+from mixwright.engine.local import LocalEngine
+from mixwright.store.documents import SourceOptions
+
+Small = tuple[Path, dict[str, SourceOptions], dict[str, SourceOptions]]
+RULES = Options(rules={"words": Bounds(3, None), "chars": Bounds(2, 1000)})
+
+
+def rows(path: Path) -> list[dict[str, Any]]:
+    return pq.read_table(path).to_pylist()
+
+
+def test_what_is_kept_and_why_the_rest_went(small: Small) -> None:
+    base, sources, targets = small
+    summary, draft = run(base, sources, targets, RULES)
+    zoo, arks = rows(draft.path / "documents/zoo.parquet"), rows(draft.path / "documents/arks.parquet")
+    assert [row["text"][:15] for row in zoo] == [
+        "word0 word1 wor", "a short one", "the cat sat on ", "an animal story", "another animal ",
+    ]  # fmt: skip
+    assert [row["source"] for row in zoo] == ["zoo"] * 3 + ["more"] * 2
+    assert [row["text"] for row in arks] == ["two by two they came"]
+    assert tuple(zoo[0]) == COLUMNS
+    assert zoo[0]["id"] == document_id("zoo", "zoo.jsonl", 0)
+    goal = rows(draft.path / "targets/goal.parquet")
+    assert [row["text"] for row in goal] == ["something else entirely"]
+
+    ledger = {(row["source"], row["row"]): row for row in rows(draft.path / "ledger.parquet")}
+    assert {place: row["rules"] for place, row in ledger.items()} == {
+        ("arks", 5): ["unreadable"], ("arks", 6): ["unreadable"],
+        ("zoo", 4): ["exact_duplicate"], ("arks", 1): ["exact_duplicate"], ("arks", 4): ["exact_duplicate"],
+        ("arks", 3): ["words", "chars"],
+        ("goal", 2): ["shares_13gram"], ("goal", 3): ["exact_duplicate"],
+    }  # fmt: skip
+    assert ledger["arks", 1]["duplicate_of"] == document_id("zoo", "zoo.jsonl", 2)
+    assert ledger["goal", 3]["duplicate_of"] == document_id("arks", "arks.jsonl", 1)
+    assert ledger["arks", 3]["values"] == [1.0, 1.0]
+    assert ledger["arks", 3]["thresholds"] == [">= 3", ">= 2"]
+    assert ledger["arks", 6]["detail"] == "the object has no field 'text'; it has 'body'"
+    assert ledger["goal", 2]["values"] == [1.0]
+    assert ledger["goal", 2]["detail"].endswith(" ".join(f"word{n}" for n in range(3, 16)))
+
+    assert summary == json.loads((draft.path / "summary.json").read_text())
+    assert summary["order"] == ["zoo", "arks", "more", "goal"]
+    assert summary["domains"] == ["zoo", "arks"]
+    assert summary["sources"]["arks"]["read"]["documents"] == 6
+    assert summary["sources"]["arks"]["dropped"]["words"] == summary["sources"]["arks"]["dropped"]["chars"] == 1
+    assert summary["first_dropped"]["arks"] == {
+        "unreadable": 2, "words": 1, "chars": 0, "shares_13gram": 0, "exact_duplicate": 2
+    }  # fmt: skip
+    assert summary["sources"]["zoo"]["licence"] == "CC0-1.0"
+    assert [rule["rule"] for rule in summary["rules"]] == list(RULES.waterfall)
+    samples = {(row["source"], row["row"]): row["start"] for row in summary["samples"]}
+    assert samples["arks", 5] == "not json"
+    assert samples["arks", 3] == "x"
+    measured = rows(draft.path / "signals/arks.parquet")
+    assert len(measured) == 4
+    assert measured[2]["words"] == 1
+
+
+def test_the_first_declared_source_keeps(small: Small) -> None:
+    base, sources, targets = small
+    backwards = dict(reversed(sources.items()))
+    _, draft = run(base, backwards, targets, RULES)
+    texts = [row["text"] for row in rows(draft.path / "documents/arks.parquet")]
+    assert "the cat sat on the mat" in texts
+    assert len(texts) == 3
+
+
+def test_without_dedup(small: Small) -> None:
+    base, sources, targets = small
+    summary, _ = run(base, sources, targets, Options(exact_dedup=False))
+    assert summary["sources"]["zoo"]["kept"]["documents"] == 4
+    assert summary["targets"]["goal"]["dropped"]["exact_duplicate"] == 0
+
+
+def test_a_target_may_share_words_with_dropped_text(small: Small) -> None:
+    base, sources, targets = small
+    only_short = Options(rules={"chars": Bounds(max=100)})
+    summary, _ = run(base, sources, targets, only_short)
+    assert summary["targets"]["goal"]["dropped"]["shares_13gram"] == 0
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    texts=st.lists(st.lists(st.text(alphabet="ab \n1", max_size=12), max_size=8), min_size=2, max_size=3),
+    target=st.lists(st.text(alphabet="ab \n1", max_size=12), max_size=8),
+    rules=st.dictionaries(
+        st.sampled_from(["chars", "words", "digit_ratio", "longest_line"]),
+        st.tuples(st.integers(0, 3), st.integers(3, 8)).map(lambda b: Bounds(*b)),
+    ),
+    dedup=st.booleans(),
+)
+def test_in_is_kept_and_dropped(
+    tmp_path_factory: pytest.TempPathFactory,
+    texts: list[list[str]],
+    target: list[str],
+    rules: dict[str, Bounds],
+    dedup: bool,
+) -> None:
+    base = tmp_path_factory.mktemp("case")
+    sources = {f"s{n}": jsonl(base / f"s{n}.jsonl", part) for n, part in enumerate(texts)}
+    targets = {"t": jsonl(base / "t.jsonl", target)}
+    options = Options(dedup, rules, 2)
+    summary, draft = run(base, sources, targets, options)
+    kept = {name: rows(draft.path / f"documents/{name}.parquet") for name in sources}
+    kept["t"] = rows(draft.path / "targets/t.parquet")
+    ledger = rows(draft.path / "ledger.parquet")
+    given_texts = {**{f"s{n}": part for n, part in enumerate(texts)}, "t": target}
+    ids = {row["id"] for part in kept.values() for row in part}
+    for name, part in given_texts.items():
+        dropped = [row for row in ledger if row["source"] == name]
+        told = summary["targets" if name == "t" else "sources"][name]
+        assert told["read"]["documents"] == len(part) == len(kept[name]) + len(dropped)
+        assert told["kept"]["documents"] == len(kept[name])
+        assert Counter(rule for row in dropped for rule in row["rules"]) == Counter(
+            {rule: count for rule, count in told["dropped"].items() if count}
+        )
+        assert sum(summary["first_dropped"][name].values()) == len(dropped)
+        by_row = {row["row"]: row for row in dropped}
+        for number, text in enumerate(part, 1):
+            failing = [
+                n for n in ("chars", "words", "digit_ratio", "longest_line") if n in rules and breaks(n, rules[n], text)
+            ]
+            line = by_row.get(number)
+            assert set(failing) == {rule for rule in (line["rules"] if line else []) if rule in rules}
+            if line and line["rules"] == ["exact_duplicate"]:
+                assert dedup
+                assert line["duplicate_of"] in ids
+    if dedup:
+        every = [row["text"] for part in kept.values() for row in part]
+        assert len(every) == len(set(every))
+    grams = {pair for name in sources for row in kept[name] for pair in pairs(row["text"])}
+    assert all(not grams & pairs(row["text"]) for row in kept["t"])
+    shared = {row["row"] for row in ledger if row["source"] == "t" and "shares_2gram" in row["rules"]}
+    assert shared == {number for number, text in enumerate(target, 1) if grams & pairs(text)}
+    shutil.rmtree(base)
+
+
+def pairs(text: str) -> set[tuple[str, str]]:
+    words = re.findall(r"\w+", text.lower())
+    return set(zip(words, words[1:], strict=False))
+
+
+def breaks(name: str, bounds: Bounds, text: str) -> bool:
+    value = {
+        "chars": len(text),
+        "words": len(re.findall(r"\w+", text)),
+        "digit_ratio": sum(map(str.isdecimal, text)) / len(text) if text else 0.0,
+        "longest_line": max(map(len, text.split("\n"))),
+    }[name]
+    assert bounds.min is not None
+    assert bounds.max is not None
+    return not bounds.min <= value <= bounds.max
+
+
+def test_a_ledger_that_does_not_balance_is_refused(small: Small) -> None:
+    base, sources, targets = small
+    _, draft = run(base, sources, targets, RULES)
+    counted = Ledger(RULES.waterfall)
+    for row in rows(draft.path / "ledger.parquet"):
+        for which in (counted.dropped, counted.first):
+            names = row["rules"] if which is counted.dropped else row["rules"][:1]
+            which.setdefault(row["source"], Counter()).update(names)
+    files = [draft.path / f"documents/{name}.parquet" for name in ("zoo", "arks")] + [
+        draft.path / "targets/goal.parquet"
+    ]
+    read = {"zoo": 4, "arks": 6, "more": 2, "goal": 3}
+    check_balance(draft.path / "ledger.parquet", files, read, counted)
+    with pytest.raises(AssertionError, match=r"arks: kept \+ dropped is 6, but 7"):
+        check_balance(draft.path / "ledger.parquet", files, read | {"arks": 7}, counted)
+    with pytest.raises(AssertionError, match="distinct rows"):
+        check_balance(draft.path / "ledger.parquet", [*files, files[0]], read, counted)
+    counted.dropped["arks"]["words"] += 1
+    with pytest.raises(AssertionError, match="arks: failing words is 1, but 2"):
+        check_balance(draft.path / "ledger.parquet", files, read, counted)
+
+
+@pytest.mark.parametrize("finished", range(4))
+def test_interrupted_between_sources(small: Small, finished: int) -> None:
+    base, sources, targets = small
+    _, whole = run(base, sources, targets, RULES, work="whole")
+    with pytest.raises(KeyboardInterrupt):
+        run(base, sources, targets, RULES, engine=Stopping(finished))
+    engine = Counting()
+    _, draft = run(base, sources, targets, RULES, engine=engine)
+    assert engine.names == ["goal", "zoo", "arks", "more"][finished:]
+    assert hashes(draft.path) == hashes(whole.path)
+
+
+@pytest.mark.parametrize("place", ["marker", "summary"])
+def test_interrupted_within_a_source_or_while_writing(
+    small: Small, place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mixwright.curate import pipeline
+
+    base, sources, targets = small
+    _, whole = run(base, sources, targets, RULES, work="whole")
+    module = measuring if place == "marker" else pipeline
+    real = module.write_json
+
+    def stop(path: Path, value: Any) -> None:
+        if path.name in ("arks.json", "summary.json"):
+            raise KeyboardInterrupt
+        real(path, value)
+
+    monkeypatch.setattr(module, "write_json", stop)
+    with pytest.raises(KeyboardInterrupt):
+        run(base, sources, targets, RULES)
+    monkeypatch.undo()
+    engine = Counting()
+    _, draft = run(base, sources, targets, RULES, engine=engine)
+    assert engine.names == ({"marker": ["arks", "more"], "summary": []}[place])
+    assert hashes(draft.path) == hashes(whole.path)
+
+
+def test_same_bytes_with_two_processes(small: Small) -> None:
+    base, sources, targets = small
+    _, one = run(base, sources, targets, RULES, work="one")
+    _, two = run(base, sources, targets, RULES, work="two", engine=LocalEngine(2))
+    assert hashes(one.path) == hashes(two.path)
+    assert not any(name.startswith(".") for name in hashes(one.path))
+
+
+def test_sealed_without_the_work_folder(small: Small) -> None:
+    base, sources, targets = small
+    _, draft = run(base, sources, targets, RULES)
+    sealed = draft.seal(settings={}, inputs={})
+    assert sorted(sealed.manifest["files"]) == [
+        "documents/arks.parquet", "documents/zoo.parquet", "ledger.parquet", "signals/arks.parquet",
+        "signals/goal.parquet", "signals/more.parquet", "signals/zoo.parquet", "summary.json", "targets/goal.parquet",
+    ]  # fmt: skip
+
+
+def test_a_source_of_unreadable_rows_only(tmp_path: Path) -> None:
+    (tmp_path / "bad.txt").write_bytes(b"\xff\xfe")
+    good = jsonl(tmp_path / "good.jsonl", ["fine"])
+    summary, draft = run(tmp_path, {"bad": SourceOptions("bad.txt"), "good": good}, {}, Options())
+    assert summary["sources"]["bad"]["kept"] == {"documents": 0, "bytes": 0}
+    assert summary["sources"]["bad"]["dropped"]["unreadable"] == 1
+    assert rows(draft.path / "documents/bad.parquet") == []
+
+
+def test_progress_names_the_sources(small: Small) -> None:
+    from mixwright.curate.pipeline import curate
+    from mixwright.store.artifact import Workspace
+
+    base, sources, targets = small
+    heard: list[tuple[str, float]] = []
+    curate(
+        sources, targets, RULES, base=base, draft=Workspace(base / "w").draft("curate", "k"), engine=HERE,
+        on_progress=lambda name, fraction, facts: heard.append((name, fraction)),
+    )  # fmt: skip
+    assert {name for name, _ in heard} == {*sources, *targets, "decide"}
+    assert {(name, 1.0) for name, _ in heard} <= set(heard)
+
+
+def test_wrong_settings() -> None:
+    with pytest.raises(StudyError, match=r"No signal measures 'wrods'.* Did you mean 'words'\?"):
+        Options(rules={"wrods": Bounds(1)})
+    with pytest.raises(StudyError, match="min must not be above its max; got 3 and 2"):
+        Bounds(3, 2)
+    with pytest.raises(StudyError, match="needs a finite min"):
+        Bounds()
+    with pytest.raises(StudyError, match="needs a finite min"):
+        Bounds(float("nan"))
+
+
+@pytest.mark.parametrize(
+    ("sources", "targets", "sentence"),
+    [
+        ({}, {}, "There is no source"),
+        ({"a": SourceOptions("x")}, {"a": SourceOptions("x")}, "both a source and a target"),
+        ({".a": SourceOptions("x")}, {}, "cannot name a source"),
+        ({"a": SourceOptions("x", domain="b/c")}, {}, "'b/c' cannot name"),
+    ],
+)
+def test_wrong_names(tmp_path: Path, sources: dict[str, Any], targets: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(StudyError, match=sentence):
+        run(tmp_path, sources, targets, Options())
+
+
+def test_a_missing_source(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="There is no file or folder"):
+        run(tmp_path, {"a": SourceOptions("nowhere")}, {}, Options())
+
+
+def test_options_survive_json() -> None:
+    options = Options(False, {"words": Bounds(1, 5.5), "chars": Bounds(max=3)}, 8)
+    again = Options.from_dict(json.loads(json.dumps(options.to_dict())))
+    assert again == options
+    assert list(again.rules) == ["words", "chars"]
