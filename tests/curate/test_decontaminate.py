@@ -3,10 +3,12 @@
 import re
 import time
 
+import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mixwright.curate.decontaminate import HashSet, ngrams, words
+from mixwright.core.rng import rng
+from mixwright.curate.decontaminate import Growing, HashSet, ngrams, words
 
 
 def tuples(text: str, n: int) -> list[tuple[str, ...]]:
@@ -51,3 +53,12 @@ def test_some_megabytes_take_a_second() -> None:
     begun = time.process_time()
     ngrams([text[:20_000]] * 100, 13)
     assert time.process_time() - begun < 5
+
+
+def test_a_growing_set() -> None:
+    growing = Growing()
+    batches = [rng(0, "batch", n).integers(0, 1 << 21, 600_000, dtype=np.uint64) for n in range(4)]
+    for batch in batches:
+        growing.add(batch)
+        assert sum(map(len, growing.waiting)) <= max(1 << 20, len(growing.merged))
+    assert growing.members().tolist() == np.unique(np.concatenate(batches)).tolist()

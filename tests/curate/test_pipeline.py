@@ -1,5 +1,6 @@
 """Curation as a whole: what is kept, what the ledger says, and that nothing is lost or done twice."""
 
+import itertools
 import json
 import re
 import shutil
@@ -9,7 +10,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from conftest import HERE, Counting, Stopping, hashes, jsonl, run
+from curation_for_tests import HERE, Counting, Stopping, hashes, jsonl, run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -67,7 +68,10 @@ def test_what_is_kept_and_why_the_rest_went(small: Small) -> None:
         "unreadable": 2, "words": 1, "chars": 0, "shares_13gram": 0, "exact_duplicate": 2
     }  # fmt: skip
     assert summary["sources"]["zoo"]["licence"] == "CC0-1.0"
-    assert [rule["rule"] for rule in summary["rules"]] == list(RULES.waterfall)
+    assert [rule["rule"] for rule in summary["rules"]] == [
+        "unreadable", "words", "chars", "shares_13gram", "exact_duplicate"
+    ]  # fmt: skip
+    assert summary["rules"][1] == {"rule": "words", "signal": "words", "min": 3, "max": None}
     samples = {(row["source"], row["row"]): row["start"] for row in summary["samples"]}
     assert samples["arks", 5] == "not json"
     assert samples["arks", 3] == "x"
@@ -142,9 +146,10 @@ def test_in_is_kept_and_dropped(
             ]
             line = by_row.get(number)
             assert set(failing) == {rule for rule in (line["rules"] if line else []) if rule in rules}
-            if line and line["rules"] == ["exact_duplicate"]:
+            if line and "exact_duplicate" in line["rules"]:
                 assert dedup
                 assert line["duplicate_of"] in ids
+                assert line["rules"] == ["exact_duplicate"]
     if dedup:
         every = [row["text"] for part in kept.values() for row in part]
         assert len(every) == len(set(every))
@@ -157,7 +162,7 @@ def test_in_is_kept_and_dropped(
 
 def pairs(text: str) -> set[tuple[str, str]]:
     words = re.findall(r"\w+", text.lower())
-    return set(zip(words, words[1:], strict=False))
+    return set(itertools.pairwise(words))
 
 
 def breaks(name: str, bounds: Bounds, text: str) -> bool:

@@ -2,6 +2,8 @@
 
 import gzip
 import json
+import os
+import random
 import tempfile
 from pathlib import Path
 
@@ -48,10 +50,8 @@ def test_frames_follow_one_another(tmp_path: Path, suffix: str) -> None:
 @pytest.mark.parametrize("suffix", [".gz", ".zst"])
 @pytest.mark.parametrize("cut", [0.3, 0.9, 0.999])
 def test_truncated_stream(tmp_path: Path, suffix: str, cut: float) -> None:
-    import random
-
     noise = random.Random(0)
-    lines = [json.dumps({"text": "%030x" % noise.getrandbits(120)}) for _ in range(20_000)]
+    lines = [json.dumps({"text": f"{noise.getrandbits(120):030x}"}) for _ in range(20_000)]
     whole = pack("\n".join(lines).encode() + b"\n", suffix)
     (tmp_path / f"a.jsonl{suffix}").write_bytes(whole[: int(len(whole) * cut)])
     (tmp_path / "b.jsonl").write_text('{"text":"still read"}')
@@ -205,8 +205,6 @@ def test_globs_start_at_the_base_whatever_its_name(tmp_path: Path) -> None:
 
 
 def test_fingerprint_follows_content_not_time(tmp_path: Path) -> None:
-    import os
-
     file, options = tmp_path / "a.txt", SourceOptions("a.txt")
     file.write_text("one")
     first = fingerprint(options, tmp_path)

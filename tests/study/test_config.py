@@ -76,7 +76,7 @@ def test_without_metrics_the_objective_is_the_mean_of_the_targets(tmp_path: Path
         ("  code: {path: code.jsonl}", "  no: {path: code.jsonl}", r"study.yaml:3: the key 'no' is read as a bool"),
         ("  code: {path: code.jsonl}", "  code: {}", r"study.yaml:3: sources.code lacks 'path'"),
         ("mixwright/study/1", "mixwright/study/7", r"study.yaml:1: this study is in the form 'mixwright/study/7'"),
-        ("  code: {path: code.jsonl}", "  code: {path: [", r"study.yaml:4: this is not valid YAML"),
+        ("  code: {path: code.jsonl}", "  code: {path: [", r"study.yaml:5: this is not valid YAML"),
         ("sources:\n  code: {path: code.jsonl}\n  prose: {path: prose.jsonl}\n", "", r"neither sources"),
         ("seed: 3", "runs: {path: r.csv}", r"study.yaml:16: a study has sources .* or runs"),
     ],

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -74,6 +74,26 @@ def ngrams(texts: Sequence[str], n: int) -> Grams:
 def words(text: str, first: int, n: int) -> str:
     """``n`` words of a text from number ``first`` on, as they are compared."""
     return " ".join(re.findall(r"\w+", text.lower())[first : first + n])
+
+
+@dataclass
+class Growing:
+    """A set of hashes that grows by batches: merged when what waits outgrows it, so each hash is sorted few times."""
+
+    merged: Hashes = field(default_factory=lambda: np.zeros(0, dtype=np.uint64))
+    waiting: list[Hashes] = field(default_factory=list)
+
+    def add(self, hashes: Hashes) -> None:
+        """Take in a batch."""
+        self.waiting.append(np.unique(hashes))
+        if sum(map(len, self.waiting)) > max(1 << 20, len(self.merged)):
+            self.members()
+
+    def members(self) -> Hashes:
+        """All hashes so far, sorted and distinct."""
+        self.merged = np.unique(np.concatenate([self.merged, *self.waiting]))
+        self.waiting = []
+        return self.merged
 
 
 @dataclass(frozen=True)

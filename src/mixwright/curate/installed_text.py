@@ -122,7 +122,7 @@ def harvest(out: Path, *, megabytes: float = 24.0, on_progress: OnProgress | Non
     """Write ``out/sources/<domain>.jsonl``, ``out/targets/<name>.jsonl`` and, last, ``out/harvest.json``; return that.
 
     Rows are {"text", "path", "package"}; one file is one document, or one docstring, or one topic. About ``megabytes``
-    of training text. Raises DataError if fewer than four domains are found. Cost: about 8 CPU-seconds at 24 MB.
+    of training text. Raises DataError if fewer than four domains are found. Cost: about 5 CPU-seconds at 24 MB.
     """
     report = on_progress or (lambda *_: None)
     report("harvest", 0.0, {"now": "looking for text"})
@@ -253,7 +253,7 @@ def _targets(notes: list[str]) -> dict[str, tuple[list[_Text], str]]:
     texts = [
         _Text(text, f.name, f.package) for f in headers if (text := f.read()) is not None and written_by_hand(text)
     ]
-    prose = [*_topics(), *_readmes(), *_documentation()]
+    prose = sorted([*_topics(), *_readmes(), *_documentation()], key=lambda text: (text.package, text.path))
     told = (
         "English prose that is no docstring: the topics of Python's language reference (pydoc_data.topics), the README "
         "texts of the listed packages up to their change logs, and documentation files (.rst, .md, IDLE's .txt)."

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mixwright.core.document import document_id, text_hash
-from mixwright.curate.decontaminate import HashSet, ngrams
+from mixwright.curate.decontaminate import Growing, Hashes, HashSet, ngrams
 from mixwright.curate.rules import Options
 from mixwright.curate.signal import Floats, load, measure
 from mixwright.engine.task import Progress
@@ -95,7 +95,7 @@ def measure_source(
     watched = None if targets is None else HashSet.of(*(Measured(Path(draft), t).grams.members for t in targets))
     files, ignored = find_files(given, Path(base))
     signal_schema = pa.schema([("id", pa.string()), *((column, pa.float64()) for column in load(rules.signals))])
-    grams, size = HashSet.of(), 0
+    grams, size = Growing(), 0
     with (
         TableWriter(measured.file("rows.parquet"), rows_schema()) as rows,
         TableWriter(measured.file("unreadable.parquet"), unreadable_schema()) as unreadable,
@@ -106,10 +106,10 @@ def measure_source(
             size += _put(batch, name, values, rows, signals)
             for bad in batch.unreadable:
                 unreadable.add({"path": bad.path, "row": bad.row, "reason": bad.reason, "start": bad.start}, 200)
-            grams = HashSet.of(grams.members, _noted(batch, values, rules, watched))
+            grams.add(_noted(batch, values, rules, watched))
             progress(batch.fraction, documents=rows.rows, megabytes=round(size / 1e6, 1))
     with written_aside(measured.file("grams.npy")) as path, path.open("wb") as stream:
-        np.save(stream, grams.members)
+        np.save(stream, grams.members())
     facts = {"documents": rows.rows + unreadable.rows, "bytes": size, "files": len(files), "ignored": ignored}
     write_json(measured.file("json"), facts)
     return facts
@@ -127,7 +127,7 @@ def _put(batch: Batch, name: str, values: Mapping[str, Floats], rows: TableWrite
     return total
 
 
-def _noted(batch: Batch, values: Mapping[str, Floats], rules: Options, watched: HashSet | None) -> Any:
+def _noted(batch: Batch, values: Mapping[str, Floats], rules: Options, watched: HashSet | None) -> Hashes:
     """The hashes to note: of a target (``watched`` None) all; of a source the watched ones in rows that pass."""
     if watched is None:
         return ngrams([row.text for row in batch.rows], rules.target_ngram).hashes

@@ -38,7 +38,8 @@ class GraphFit(Fit):
 
     ``forms`` names the law of each metric (they differ where ``law`` is ``auto``), ``parameters`` holds the numbers a
     person reads. ``swept (R, D)`` are the mixtures it was fitted on, ``run_id`` their runs, ``residuals (R, M)`` their
-    measured less predicted losses when held out (NaN where not measured). ``misfit (M, M)`` is the covariance of the law's
+    measured less predicted losses when held out (NaN where not measured). ``seed_covariance (M, M)`` is that of seed noise
+    between metrics (NaN where no repeats tell it). ``misfit (M, M)`` is the covariance of the law's
     misfit between metrics, and ``reach`` the L1 distance of mixtures over which misfit stays alike: its correlation is
     taken to fall as ``exp(-distance / reach)``.
     """
@@ -47,6 +48,7 @@ class GraphFit(Fit):
     domains: tuple[str, ...]
     metrics: tuple[str, ...]
     noise: Array
+    seed_covariance: Array
     status: tuple[str, ...]
     graph: Graph
     forms: tuple[str, ...]
@@ -111,17 +113,25 @@ class GraphFit(Fit):
         variance = (members[1:] - members[0]).var(axis=1, ddof=1) + unlike * self._misfit(metric_weights)
         return mean[1:] - mean[0], np.sqrt(variance)
 
+    def seed_noise(self, metric_weights: Array) -> float:
+        """The standard deviation that seeds give the weighted mean of losses; NaN where no repeats tell it."""
+        used = np.flatnonzero(metric_weights)
+        q = np.asarray(metric_weights)[used]
+        variance = float(q @ self.seed_covariance[np.ix_(used, used)] @ q)
+        return float(np.sqrt(variance)) if not variance < 0 else 0.0
+
     def _misfit(self, metric_weights: Array) -> float:
         """The variance of the weighted mean's misfit."""
         q = np.asarray(metric_weights, dtype=np.float64)
         return max(0.0, float(q @ self.misfit @ q))
 
     def only(self, metrics: Sequence[str]) -> GraphFit:
-        """The same fit, of these metrics alone; the graph keeps its nodes."""
+        """The same fit, of these metrics alone."""
         index = [self.metrics.index(metric) for metric in metrics]
         return GraphFit(
-            self.law, self.domains, tuple(metrics), self.noise[index], tuple(self.status[i] for i in index),
-            Graph(self.domains, self.graph.nodes, {m: self.graph.outputs[m] for m in metrics}),
+            self.law, self.domains, tuple(metrics), self.noise[index], self.seed_covariance[np.ix_(index, index)],
+            tuple(self.status[i] for i in index),
+            self.graph.only(metrics),
             tuple(self.forms[i] for i in index), self.misfit[np.ix_(index, index)], self.reach, self.swept, self.run_id,
             self.residuals[:, index], {m: self.parameters[m] for m in metrics if m in self.parameters},
         )  # fmt: skip
@@ -135,6 +145,7 @@ class GraphFit(Fit):
             "domains": list(self.domains),
             "metrics": list(self.metrics),
             "noise": _plain(self.noise),
+            "seed_covariance": _plain(self.seed_covariance),
             "status": list(self.status),
             "parameters": {metric: dict(values) for metric, values in self.parameters.items()},
             "misfit": _plain(self.misfit),
@@ -157,7 +168,8 @@ def load_fit(values: Mapping[str, Any]) -> GraphFit:
         metrics, domains = tuple(values["metrics"]), tuple(values["domains"])
         return GraphFit(
             law=str(values["law"]), domains=domains, metrics=metrics,
-            noise=_array(values["noise"], (len(metrics),)), status=tuple(values["status"]),
+            noise=_array(values["noise"], (len(metrics),)),
+            seed_covariance=_array(values["seed_covariance"], (len(metrics), len(metrics))), status=tuple(values["status"]),
             graph=Graph.from_dict(values["graph"]), forms=tuple(values["forms"][metric] for metric in metrics),
             misfit=_array(values["misfit"], (len(metrics), len(metrics))), reach=float(values["reach"]),
             swept=_array(values["swept"], (-1, len(domains))), run_id=tuple(values["runs"]),
@@ -167,21 +179,24 @@ def load_fit(values: Mapping[str, Any]) -> GraphFit:
         raise DataError(f"This fit lacks or misnames a field: {error!r}. Run mixwright fit again.") from error
 
 
-def join(fits: Sequence[GraphFit], metrics: Sequence[str], law: str) -> GraphFit:
-    """One fit from several of the same runs and members, each bringing its own metrics; in the order of ``metrics``."""
+def join(fits: Sequence[GraphFit], chosen: Mapping[str, int], law: str) -> GraphFit:
+    """One fit from several of the same runs, metrics and members: ``chosen`` says whose prediction a metric takes."""
     first, nodes = fits[0], list[Node]()
     outputs: dict[str, Mapping[str, int]] = {}
-    for fit in fits:
+    for number, fit in enumerate(fits):
         shift = len(nodes)
-        nodes += [Node(n.op, tuple(a + shift for a in n.args), n.value, n.count) for n in fit.graph.nodes]
-        outputs |= {m: {name: at + shift for name, at in o.items()} for m, o in fit.graph.outputs.items()}
-    place = [(fit, fit.metrics.index(metric)) for metric in metrics for fit in fits if metric in fit.metrics]
+        own = fit.graph.only([metric for metric, its in chosen.items() if its == number])
+        nodes += [Node(n.op, tuple(a + shift for a in n.args), n.value, n.count) for n in own.nodes]
+        outputs |= {m: {name: at + shift for name, at in o.items()} for m, o in own.outputs.items()}
+    metrics = tuple(chosen)
+    place = [(fits[number], fits[number].metrics.index(metric)) for metric, number in chosen.items()]
+    index = [i for _, i in place]
     residuals = np.stack([fit.residuals[:, i] for fit, i in place], axis=1)
     sd = np.sqrt([fit.misfit[i, i] for fit, i in place])
     return GraphFit(
-        law=law, domains=first.domains, metrics=tuple(metrics), noise=np.array([fit.noise[i] for fit, i in place]),
-        status=tuple(fit.status[i] for fit, i in place),
-        graph=Graph(first.domains, tuple(nodes), {m: outputs[m] for m in metrics}),
+        law=law, domains=first.domains, metrics=metrics, noise=first.noise[index],
+        seed_covariance=first.seed_covariance[np.ix_(index, index)], status=tuple(fit.status[i] for fit, i in place),
+        graph=Graph(first.domains, tuple(nodes), {metric: outputs[metric] for metric in metrics}),
         forms=tuple(fit.forms[i] for fit, i in place), misfit=error_correlation(residuals) * np.outer(sd, sd),
         reach=first.reach, swept=first.swept, run_id=first.run_id, residuals=residuals,
         parameters={m: fit.parameters[m] for m, (fit, _) in zip(metrics, place, strict=True)},

@@ -36,6 +36,8 @@ Z90 = 1.6448536269514722
 NOISE = 0.1
 #: sizes and token counts closer than this part are one setting
 SAME_SETTING = 0.02
+#: iterations after which the best of several starts is kept
+_SCREENING = 30
 #: iterations of the members, which start from the solution for all runs
 _MEMBER_ITERATIONS = 40
 
@@ -237,10 +239,10 @@ def _fit(law: FormLaw, runs: Runs, seed: int) -> GraphFit:
                 "Leave the metric out, or add runs that measure it."
             )
     law.check(table)
-    noise = seed_noise(used).sd
+    seeds = seed_noise(used)
     order = [table.metrics.index(metric) for metric in used.metrics]
     sorted_noise = np.empty(len(order))
-    sorted_noise[order] = noise
+    sorted_noise[order] = seeds.sd
     solution = _solve_sets(law, table, seed)
     residuals, variance = _held_out(law, table, solution)
     factor, misfit = _calibrate(residuals, variance, sorted_noise, table)
@@ -248,7 +250,7 @@ def _fit(law: FormLaw, runs: Runs, seed: int) -> GraphFit:
     covariance = error_correlation(residuals) * np.outer(misfit, misfit)
     back = np.argsort(sorted(range(len(used)), key=lambda n: used.run_id[n]))
     return GraphFit(
-        law=_name(law), domains=used.domains, metrics=used.metrics, noise=noise,
+        law=_name(law), domains=used.domains, metrics=used.metrics, noise=seeds.sd, seed_covariance=seeds.covariance,
         status=tuple(_status(law, table, m, bool(solution.settled[0, m]), note) for m in order),
         graph=graph, forms=(_name(law),) * len(order), misfit=covariance[np.ix_(order, order)],
         reach=_reach(table.x), swept=used.mixtures(), run_id=used.run_id, residuals=residuals[back][:, order],
@@ -292,25 +294,30 @@ def _solve_points(law: FormLaw, table: Table, w: Array) -> tuple[Array, NDArray[
     sets, count = len(w), len(table.metrics)
     scales = [table.scale(row) for row in w]
     starts = [law.starts(table, row) for row in w]
-    places = len(starts[0])
     theta: Array | None = None
     for _ in range(1 + law.adaptations):
         priors = [law.prior(table, row, None if theta is None else theta[s]) for s, row in enumerate(w)]
         one = [_problems(law, table, w[s], priors[s], scales[s]) for s in range(sets)]
         if theta is None:
-            problems, start = (
-                _stack([p for p in one for _ in range(places)]),
-                np.concatenate([*starts]).reshape(-1, starts[0].shape[2]),
-            )
-        else:
-            problems, start = _stack(one), theta.reshape(sets * count, -1)
-        solved = solve(lambda t: law.evaluate(t, table.x), start, problems)
-        shape = (sets, -1, count)
-        best = solved.objective.reshape(shape).argmin(axis=1)[:, None]
-        theta = np.take_along_axis(solved.theta.reshape(*shape, start.shape[1]), best[..., None], axis=1)[:, 0]
-        settled = np.take_along_axis(solved.settled.reshape(shape), best, axis=1)[:, 0]
+            theta = _screened(law, table, starts, one)
+        solved = solve(lambda t: law.evaluate(t, table.x), theta.reshape(sets * count, -1), _stack(one))
+        theta = solved.theta.reshape(sets, count, -1)
     assert theta is not None
-    return theta, settled, priors
+    return theta, solved.settled.reshape(sets, count), priors
+
+
+def _screened(law: FormLaw, table: Table, starts: Sequence[Array], problems: Sequence[Problems]) -> Array:
+    """Of several starts per set and metric, ``A x (M, P)`` for each set, where the best is after some iterations."""
+    places, count, width = starts[0].shape
+    if places == 1:
+        return np.concatenate(starts)
+    each = _stack([p for p in problems for _ in range(places)])
+    solved = solve(
+        lambda t: law.evaluate(t, table.x), np.concatenate(starts).reshape(-1, width), each, iterations=_SCREENING
+    )
+    best = solved.objective.reshape(len(problems), places, count).argmin(axis=1)
+    found = solved.theta.reshape(len(problems), places, count, width)
+    return np.take_along_axis(found, best[:, None, :, None], axis=1)[:, 0]
 
 
 def _solve_members(

@@ -21,10 +21,12 @@ SAME_MIXTURE = 1e-9
 class SeedNoise:
     """Per metric: the pooled standard deviation ``sd (M,)`` of repeated runs, NaN where there are none.
 
-    ``freedom (M,)`` are the degrees of freedom behind it (runs less mixtures), ``runs (M,)`` the repeated runs counted.
+    ``covariance (M, M)`` between metrics (from repeats that measured both, NaN where there are none) tells the noise of a
+    weighted mean. ``freedom (M,)`` are the degrees of freedom (runs less mixtures), ``runs (M,)`` the repeats counted.
     """
 
     sd: Array
+    covariance: Array
     freedom: NDArray[np.int64]
     runs: NDArray[np.int64]
 
@@ -71,17 +73,19 @@ def repeat_groups(runs: Runs) -> list[NDArray[np.int64]]:
 def seed_noise(runs: Runs, losses: Array | None = None) -> SeedNoise:
     """The seed noise of ``runs``; ``losses (N, M')`` stands for other columns than theirs (a weighted mean, say)."""
     values = runs.losses if losses is None else losses
-    squares, freedom, count = (np.zeros(values.shape[1]) for _ in range(3))
+    width = values.shape[1]
+    products, both, count = np.zeros((width, width)), np.zeros((width, width)), np.zeros(width)
     for rows in repeat_groups(runs):
         part = values[rows]
         known = np.isfinite(part)
         number = known.sum(axis=0)
-        centre = np.where(known, part, 0).sum(axis=0) / np.maximum(number, 1)
-        squares += np.where(known, (part - centre) ** 2, 0).sum(axis=0)
-        freedom += np.maximum(number - 1, 0)
+        away = np.where(known, part - np.where(known, part, 0).sum(axis=0) / np.maximum(number, 1), 0.0)
+        products += away.T @ away
+        both += np.maximum(known.T.astype(float) @ known - 1, 0)
         count += np.where(number > 1, number, 0)
-    sd = np.sqrt(np.where(freedom > 0, squares / np.maximum(freedom, 1), np.nan))
-    return SeedNoise(sd, freedom.astype(np.int64), count.astype(np.int64))
+    covariance = np.divide(products, both, out=np.full((width, width), np.nan), where=both > 0)
+    sd, freedom = np.sqrt(np.diag(covariance)), np.diag(both)
+    return SeedNoise(sd, covariance, freedom.astype(np.int64), count.astype(np.int64))
 
 
 def _or(value: float) -> float:

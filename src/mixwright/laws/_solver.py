@@ -25,6 +25,8 @@ _CHUNK = 1 << 21
 _TOLERANCE = 1e-12
 #: a problem rests when its damping has grown beyond this: no step helps
 _STUCK = 1e10
+#: how often a step is solved anew because parameters met their bounds
+_ROUNDS = 4
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ class Solved:
     settled: NDArray[np.bool_]
 
 
-def solve(model: Model, start: Array, problems: Problems, *, iterations: int = 200) -> Solved:
+def solve(model: Model, start: Array, problems: Problems, *, iterations: int = 1000) -> Solved:
     """Minimize every problem from its ``start (K, P)``.
 
     Cost per iteration and problem: one evaluation of the model, N P² + P³/3 operations. Memory is bounded by taking
@@ -113,7 +115,7 @@ def _solve(model: Model, start: Array, problems: Problems, iterations: int) -> S
 
 
 def _step(part: Problems, theta: Array, f: Array, J: Array, damping: Array) -> Array:
-    """The damped Gauss-Newton step of each problem; parameters held by a bound do not move."""
+    """The damped Gauss-Newton step of each problem, within its bounds."""
     z = (f - part.y) / part.scale[:, None]
     h = part.w * np.minimum(1.0, part.delta[:, None] / np.maximum(np.abs(z), 1e-300))
     J = J / part.scale[:, None, None]
@@ -122,12 +124,28 @@ def _step(part: Problems, theta: Array, f: Array, J: Array, damping: Array) -> A
     away = np.matmul(part.R, theta[:, :, None])[:, :, 0] - part.q
     gradient = np.matmul(hJ.transpose(0, 2, 1), z[:, :, None])[:, :, 0] + np.matmul(Rt, away[:, :, None])[:, :, 0]
     H = np.matmul(hJ.transpose(0, 2, 1), J) + np.matmul(Rt, part.R)
-    held = (theta <= part.low) & (gradient > 0) | (theta >= part.high) & (gradient < 0)
-    free = (~held).astype(float)
-    H *= free[:, :, None] * free[:, None, :]
     diagonal = np.einsum("kpp->kp", H)
-    diagonal += damping[:, None] * diagonal + 1e-12 * diagonal.max(axis=1, keepdims=True) + held
+    diagonal += damping[:, None] * diagonal + 1e-12 * diagonal.max(axis=1, keepdims=True)
     sound = np.isfinite(H).all(axis=(1, 2)) & np.isfinite(gradient).all(axis=1) & (diagonal > 0).all(axis=1)
-    H[~sound] = np.eye(H.shape[1])
-    right = np.where(sound[:, None], -gradient * free, 0.0)
-    return np.asarray(np.linalg.solve(H, right[:, :, None])[:, :, 0])
+    H[~sound], gradient[~sound] = np.eye(H.shape[1]), 0.0
+    return _within(H, gradient, part.low - theta, part.high - theta)
+
+
+def _within(H: Array, gradient: Array, low: Array, high: Array) -> Array:
+    """Steps that lower ``gradient · step + step · H step / 2`` within bounds.
+
+    Parameters that would leave are set on their bound and the others solved anew, given that, until none leaves (or
+    after a few rounds, when what still leaves is cut off).
+    """
+    fixed = (low >= 0) & (gradient > 0) | (high <= 0) & (gradient < 0)
+    step = np.where(fixed, 0.0, np.inf)
+    for _ in range(_ROUNDS):
+        A = np.where(fixed[:, :, None], np.eye(H.shape[1]), H)
+        right = np.where(fixed, np.where(np.isfinite(step), step, 0.0), -gradient)
+        step = np.linalg.solve(A, right[:, :, None])[:, :, 0]
+        outside = ((step < low) | (step > high)) & ~fixed
+        if not outside.any():
+            break
+        step = np.clip(step, low, high)
+        fixed |= outside
+    return np.clip(step, low, high)

@@ -4,8 +4,7 @@ Every domain adds to what the model learns for a metric, with diminishing return
 one over a concave function). It is the mixture term of Apple's scaling laws (arXiv 2507.09404) at fixed size and tokens,
 with a prior that lets few runs decide many parameters.
 
-Notation: K problems, N runs, D domains, M metrics; parameters of a metric: u = log E, then c_j, then
-v_j = log(g_j / (1 - g_j)), which keeps g_j between 0 and 1.
+Notation: K problems, N runs, D domains, M metrics; parameters of a metric: u = log E, then c_j, then h_j = log g_j <= 0.
 """
 
 from __future__ import annotations
@@ -31,12 +30,12 @@ class Additive(FormLaw):
     """The widths of the prior, all on logarithms (defaults as measured on published runs at n = 64).
 
     ``width_c``: of c_j about their mean over domains, to which the metric's own domain adds a bonus learned from all
-    metrics; ``width_g``: of log(g_j / (1 - g_j)) about a common value learned from all; ``width_e``: of log E about the
+    metrics; ``width_g``: of log g_j about a common value learned from all; ``width_e``: of log E about the
     logarithm of 0.75 of the lowest loss seen.
     """
 
     width_c: Annotated[float, Gt(0)] = 0.7
-    width_g: Annotated[float, Gt(0)] = 0.5
+    width_g: Annotated[float, Gt(0)] = 0.25
     width_e: Annotated[float, Gt(0)] = 0.3
 
     shared: ClassVar[int] = 1
@@ -51,8 +50,7 @@ class Additive(FormLaw):
         """E + 1 / sum of s_j, with s_j = exp(c_j + g_j log x_j)."""
         domains = (theta.shape[1] - 1) // 2
         logs = np.log(np.maximum(x, FLOOR))
-        g = _power(theta[:, 1 + domains :])
-        gain = g[:, None] * logs[None]
+        gain = np.exp(theta[:, None, 1 + domains :]) * logs[None]
         s = np.exp(theta[:, None, 1 : 1 + domains] + gain)
         above = 1.0 / s.sum(axis=2)
         floor = np.exp(theta[:, :1])
@@ -60,7 +58,7 @@ class Additive(FormLaw):
         J[:, :, 0] = floor
         by_c = J[:, :, 1 : 1 + domains]
         np.multiply(s, -(above**2)[:, :, None], out=by_c)
-        np.multiply(by_c, gain * (1 - g)[:, None], out=J[:, :, 1 + domains :])
+        np.multiply(by_c, gain, out=J[:, :, 1 + domains :])
         return floor + above, J
 
     def starts(self, table: Table, w: Array) -> Array:
@@ -72,7 +70,8 @@ class Additive(FormLaw):
             typical = np.mean((np.maximum(table.x, FLOOR) ** _POWER).sum(axis=1))
             out[n, :, 0] = np.log(part * lowest)
             out[n, :, 1 : 1 + domains] = -np.log(np.maximum(mean - part * lowest, 1e-6) * typical)[:, None]
-        return out  # log(g / (1 - g)) is 0: every power one half
+            out[n, :, 1 + domains :] = np.log(_POWER)
+        return out
 
     def prior(self, table: Table, w: Array, theta: Array | None) -> Prior:
         """See the class; the bonus and the common power are those of ``theta`` where given."""
@@ -88,14 +87,15 @@ class Additive(FormLaw):
         centre[:, 0] = np.log(0.75 * lowest)
         centre[:, mid] = bonus * table.own
         centre[:, end] = power
-        bound = np.full_like(centre, np.inf)
-        return Prior(R, np.matmul(R, centre[:, :, None])[:, :, 0], -bound, bound)
+        low, high = np.full_like(centre, -np.inf), np.full_like(centre, np.inf)
+        high[:, end] = 0.0  # g <= 1: convex
+        return Prior(R, np.matmul(R, centre[:, :, None])[:, :, 0], low, high)
 
     def write(self, build: Builder, theta: Array) -> int:
         """Members' c and g laid end to end: exp(c + g log r), summed in blocks, inverted, plus E."""
         size, domains = len(theta), (theta.shape[1] - 1) // 2
         logs = build.apply("log", build.apply("max", build.weights(), build.const(FLOOR)))
-        powers = build.const(_power(theta[:, 1 + domains :]))
+        powers = build.const(np.exp(theta[:, 1 + domains :]))
         inside = build.apply(
             "add", build.const(theta[:, 1 : 1 + domains]), build.apply("mul", build.tile(logs, size), powers)
         )
@@ -108,7 +108,7 @@ class Additive(FormLaw):
         return {
             "E": float(np.exp(theta[0])),
             "C": dict(zip(domains, np.exp(theta[1 : 1 + count]).tolist(), strict=True)),
-            "g": dict(zip(domains, _power(theta[1 + count :]).tolist(), strict=True)),
+            "g": dict(zip(domains, np.exp(theta[1 + count :]).tolist(), strict=True)),
         }
 
 
@@ -119,18 +119,13 @@ _BONUS, _BELIEF = 1.0, 1.0
 
 
 def _common(table: Table, theta: Array | None) -> tuple[float, float]:
-    """The bonus of a metric's own domain (on c) and the common log(g / (1 - g)), from all metrics' parameters ``theta (M, P)``."""
+    """The bonus of a metric's own domain (on c) and the common log g, from all metrics' parameters ``theta (M, P)``."""
     if theta is None:
-        return _BONUS, 0.0
+        return _BONUS, float(np.log(_POWER))
     domains = table.own.shape[1]
-    c, v = theta[:, 1 : 1 + domains], theta[:, 1 + domains :]
+    c, h = theta[:, 1 : 1 + domains], theta[:, 1 + domains :]
     bonuses = [
         row[own].mean() - row[~own].mean() for row, own in zip(c, table.own, strict=True) if own.any() and not own.all()
     ]
     bonus = (_BELIEF * _BONUS + sum(bonuses)) / (_BELIEF + len(bonuses))
-    return float(bonus), float(v.mean())
-
-
-def _power(v: Array) -> Array:
-    """The power g of v = log(g / (1 - g))."""
-    return np.asarray(1.0 / (1.0 + np.exp(-v)))
+    return float(bonus), float(h.mean())

@@ -129,6 +129,18 @@ class Graph:
                 stack.extend(self.nodes[node].args)
         return sorted(seen)
 
+    def only(self, metrics: Sequence[str]) -> Graph:
+        """The graph of these metrics alone, without the nodes that only others need."""
+        outputs = {metric: self.outputs[metric] for metric in metrics}
+        kept = self._needed(node for nodes in outputs.values() for node in nodes.values())
+        place = {old: new for new, old in enumerate(kept)}
+        nodes = tuple(
+            Node(n.op, tuple(place[a] for a in n.args), n.value, n.count) for n in (self.nodes[old] for old in kept)
+        )
+        return Graph(
+            self.domains, nodes, {m: {name: place[node] for name, node in o.items()} for m, o in outputs.items()}
+        )
+
     def _run(self, wanted: Iterable[int], weights: Array, tokens: float, params: float) -> dict[int, Array]:
         """Values of the wanted nodes and all they need, each ``(N, K)`` or ``(1, K)`` where no mixture enters."""
         values: dict[int, Array] = {}

@@ -125,12 +125,10 @@ def fit_chosen(runs: Runs, chosen: Mapping[str, str], *, rng: np.random.Generato
             f"A law was chosen for {', '.join(missing)}, but the runs have only {', '.join(runs.metrics)}."
         )
     seed = int(rng.integers(1 << 62))
-    metrics = [metric for metric in runs.metrics if metric in chosen]
-    fits = []
-    for name in sorted(set(chosen.values())):
-        fit = _law(name).fit(runs, stream(seed, "fit"))
-        fits.append(fit.only([metric for metric in metrics if chosen[metric] == name]))
-    return join(fits, metrics, fits[0].law if len(fits) == 1 else "auto")
+    names = sorted(set(chosen.values()))
+    fits = [_law(name).fit(runs, stream(seed, "fit")) for name in names]
+    place = {metric: names.index(chosen[metric]) for metric in runs.metrics if metric in chosen}
+    return join(fits, place, names[0] if len(names) == 1 else "auto")
 
 
 def _law(name: str, **changes: Any) -> FormLaw:
@@ -156,8 +154,9 @@ def _predict(
     """What each law fitted on ``part``, and the choice among ``laws``, predicts for all ``runs``."""
     fits = {name: _law(name, members=_MEMBERS).fit(part, stream(seed, "fit")) for name in names}
     best = _best(fits, laws, part)
-    nested = [fits[law].only([m for m, b in zip(part.metrics, best, strict=True) if b == law]) for law in set(best)]
-    fits[NESTED] = join(nested, part.metrics, "auto")
+    used = sorted(set(best))
+    place = {metric: used.index(law) for metric, law in zip(part.metrics, best, strict=True)}
+    fits[NESTED] = join([fits[law] for law in used], place, "auto")
     x = runs.mixtures()
     seen = np.nan_to_num(noise, nan=0.0)
     out = {}

@@ -4,7 +4,7 @@ const SECTIONS = [
   ["sources", "Sources and what was dropped", "Sources", sectionSources],
   ["corpus", "The corpus", "Corpus", sectionCorpus],
   ["mixtures", "The mixtures", "Mixtures", sectionMixtures],
-  ["runs", "Proxy runs", "Proxy runs", sectionRuns],
+  ["runs", "The runs", "Runs", sectionRuns],
   ["law", "How well the law predicts", "Law", sectionLaw],
   ["try", "Try a mixture", "Try a mixture", sectionTry],
   ["verify", "Predicted against measured", "Predicted, measured", sectionVerify],

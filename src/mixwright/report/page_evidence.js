@@ -8,9 +8,10 @@ function sectionRuns(section) {
   const failed = runs.filter((run) => run.status !== "done");
   const sizes = [...new Set(done.map((run) => run.params).filter(known))];
   section.append(paragraph(
-    `${done.length} of ${runs.length} small models were trained to the end`,
+    `${done.length} of ${runs.length} models were trained to the end`,
     sizes.length ? ` (${sizes.map(scaled).join(", ")} parameters outside the embeddings, ${[...new Set(done.map((run) => scaled(run.tokens)))].join(", ")} tokens each)` : "",
-    ". The unigram loss is that of a model which knows only how often each token comes: a run near it has learnt frequencies and little else. ",
+    ". ", done.some((run) => Object.keys(run.unigram || {}).length)
+      ? "The unigram loss is that of a model which knows only how often each token comes: a run near it has learnt frequencies and little else. " : "",
     noise ? "The noise is the scatter between runs of the same mixture that differ only in their seed." : ""));
   lossStrips(section, metrics, done);
   section.append(noiseTable(metrics, done));
@@ -148,17 +149,20 @@ function scatter(host, metric, held) {
 function sectionTry(section) {
   const { fit, domains, mixtures } = DATA;
   if (!fit?.graph || !domains) return false;
-  const start = mixtures?.optimized || mixtures?.natural || domains.map(() => 1 / domains.length);
-  const reference = mixtures?.natural || domains.map(() => 1 / domains.length);
+  const even = domains.map(() => 1 / domains.length);
+  const reference = mixtures?.[REFERENCE] || even;
+  const start = mixtures?.optimized || reference;
+  const name = mixtures?.[REFERENCE] ? REFERENCE : "uniform";
   const base = predictLosses(fit, reference);
   const trial = { weights: [...start], base, reference };
   section.append(paragraph(
-    "Move a weight and the others make room in proportion. The law answers at once with what it expects at the size of the proxies, ",
-    `as the difference to the ${mixtures?.natural ? "natural" : "uniform"} mixture, with its 90 % interval.`));
+    "Move a weight and the others make room in proportion. The law answers at once with what it expects at the size of the runs, ",
+    `as the difference to the ${name} mixture, with its 90 % interval.`));
   const view = tryControls(section, trial);
+  const numbers = el("div");
   const chart = figure(section, {
-    title: "Predicted change", words: `Left of zero is better than ${mixtures?.natural ? "natural" : "uniform"}.`,
-    draw: (width) => drawTrial(width, trial), tall: fit.metrics.length > 20,
+    title: "Predicted change", words: `Left of zero is better than ${name}.`,
+    draw: (width) => drawTrial(width, trial, numbers), numbers, tall: fit.metrics.length > 20,
   });
   view.changed = () => requestAnimationFrame(chart.redraw);
   return true;
@@ -205,7 +209,7 @@ function moved(weights, at, value) {
 function trialWarning(weights) {
   const { domains, bounds } = DATA;
   const words = [];
-  const swept = finished().map((run) => run.weights).filter(Boolean);
+  const swept = DATA.fit.swept || finished().map((run) => run.weights).filter(Boolean);
   if (swept.length > 2) {
     const nearest = Math.min(...swept.map((other) => l1(weights, other)));
     const usual = median(swept.map((one, n) => Math.min(...swept.filter((other, m) => m !== n && l1(one, other) > 1e-9).map((other) => l1(one, other)))).filter(known));
@@ -216,7 +220,7 @@ function trialWarning(weights) {
   return words.join(" ");
 }
 
-function drawTrial(width, trial) {
+function drawTrial(width, trial, numbers) {
   const { fit } = DATA;
   const here = predictLosses(fit, trial.weights);
   const apart = l1(trial.weights, trial.reference);
@@ -227,6 +231,8 @@ function drawTrial(width, trial) {
       const level = metric === "objective" ? sum(fit.metrics.map((name, n) => weights[n] * here[name].mean)) : here[metric].mean;
       return { metric, values, level, target: metric === "objective" || (DATA.target_metrics || []).includes(metric) };
     });
+  numbers.replaceChildren(table([{ name: "metric", words: true }, { name: "change" }, { name: "90 % interval" }, { name: "predicted loss" }],
+    rows.map(({ metric, values, level }) => [metricName(metric), signed(values.value), `${signed(values.low)} to ${signed(values.high)}`, fixed(level)])));
   // the axis only ever grows while weights move, so that the eye has something to hold on to
   const [low, high] = extent([0, ...rows.flatMap(({ values }) => [values.low, values.high])]);
   trial.range = trial.range ? [Math.min(low, trial.range[0]), Math.max(high, trial.range[1])] : [low, high];

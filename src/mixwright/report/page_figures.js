@@ -21,16 +21,16 @@ function mark(shape, ...lines) {
 const canvas = document.createElement("canvas").getContext("2d");
 
 /** Width of a text in a figure, pixels. */
-function textWidth(text, size = 13) {
-  canvas.font = `${size}px ${getComputedStyle(document.body).getPropertyValue("--sans") || "sans-serif"}`;
+function textWidth(text, size = 13, strong = false) {
+  canvas.font = `${strong ? "600 " : ""}${size}px ${getComputedStyle(document.body).getPropertyValue("--sans") || "sans-serif"}`;
   return canvas.measureText(text).width;
 }
 
 /** The text, cut to fit with an ellipsis. */
-function fitted(text, width, size = 13) {
-  if (textWidth(text, size) <= width) return text;
+function fitted(text, width, size = 13, strong = false) {
+  if (textWidth(text, size, strong) <= width) return text;
   let end = text.length;
-  while (end > 1 && textWidth(`${text.slice(0, end)}…`, size) > width) end--;
+  while (end > 1 && textWidth(`${text.slice(0, end)}…`, size, strong) > width) end--;
   return `${text.slice(0, end)}…`;
 }
 
@@ -178,9 +178,10 @@ const LOOKS = {
 const SPARE = [["d2", "circle"], ["d4", "square"], ["d6", "triangle"], ["d1", "diamond"]];
 
 function look(name) {
-  if (LOOKS[name]) return LOOKS[name];
+  if (name === REFERENCE) return LOOKS.natural;
+  if (Object.hasOwn(LOOKS, name)) return LOOKS[name];
   const others = Object.keys(DATA.mixtures || {}).concat((DATA.verify?.rows || []).map((row) => row.mixture));
-  const at = [...new Set(others)].filter((other) => !LOOKS[other]).indexOf(name);
+  const at = [...new Set(others)].filter((other) => other !== REFERENCE && !Object.hasOwn(LOOKS, other)).indexOf(name);
   return SPARE[Math.max(0, at) % SPARE.length];
 }
 
@@ -209,7 +210,7 @@ const mixtureLegend = (names) => legend(names.map((name) => [name, (x, y) => mix
  */
 function rowChart(width, { rows, domain, axis, format, zero = null, root = false, height = 26, band = null, head = "" }) {
   const narrow = width < 560;
-  const widest = Math.max(0, ...rows.map((row) => textWidth(row.label)));
+  const widest = Math.max(0, ...rows.map((row) => textWidth(row.label, 13, row.strong)));
   const left = narrow ? 10 : Math.min(widest + 14, width * 0.36);
   const sides = Math.max(textWidth(head, 12), ...rows.map((row) => (row.side ? textWidth(row.side, 12) : 0)));
   const right = narrow ? 22 : sides ? sides + 18 : 22;
@@ -236,7 +237,7 @@ function rowChart(width, { rows, domain, axis, format, zero = null, root = false
   if (head && !narrow) picture.append(svg("text", { class: "side", x: width - 4, y: 13, "text-anchor": "end" }, head));
   rows.forEach((row, n) => {
     const middle = top + n * step + lift + height / 2;
-    drawLabel(picture, row, { narrow, left, width, middle, lift });
+    drawLabel(picture, row, { narrow, left, width, base: narrow ? top + n * step + 13 : middle + 4 });
     const group = svg("g");
     row.draw(group, x, middle, height);
     picture.append(group);
@@ -247,18 +248,17 @@ function rowChart(width, { rows, domain, axis, format, zero = null, root = false
   return picture;
 }
 
-function drawLabel(picture, row, { narrow, left, width, middle, lift }) {
+function drawLabel(picture, row, { narrow, left, width, base }) {
   const room = narrow ? width - 16 - (row.side ? textWidth(row.side, 12) : 0) : left - 8;
-  const shown = fitted(row.label, room);
+  const shown = fitted(row.label, room, 13, row.strong);
   const label = svg("text", {
-    class: row.strong ? "label strong" : "label", x: narrow ? 4 : left - 4, y: narrow ? middle - lift + 3 : middle + 4,
+    class: row.strong ? "label strong" : "label", x: narrow ? 4 : left - 4, y: base,
     "text-anchor": narrow ? "start" : "end",
   }, shown);
   if (shown !== row.label || row.hint) mark(label, row.label, row.hint);
   picture.append(label);
   if (row.side) {
-    const place = { class: "side", x: width - 4, y: narrow ? middle - lift + 3 : middle + 4, "text-anchor": "end" };
-    picture.append(svg("text", place, row.side));
+    picture.append(svg("text", { class: "side", x: width - 4, y: base, "text-anchor": "end" }, row.side));
   }
 }
 
@@ -302,7 +302,7 @@ function plane(width, height, { x, y, xName, yName, xFormat, yFormat, right = 16
 function lineChart(width, { series, lines = [], crossings = [], xName, yName, xFormat, y }) {
   const height = Math.max(280, Math.min(420, width * 0.5));
   const names = [...new Set(series.map((one) => one.name))];
-  const right = Math.min(width * 0.32, Math.max(...names.map((name) => textWidth(name, 12))) + 20);
+  const right = Math.min(width * 0.32, Math.max(...names.map((name) => textWidth(name, 12, true))) + 20);
   const all = series.flatMap((one) => one.points);
   const room = plane(width, height, { x: extent(all.map((point) => point[0]), 0), y, xName, yName, xFormat, right });
   const inside = (value) => Math.max(room.y.at(y[1]), Math.min(room.bottom, room.y.at(value)));
@@ -340,7 +340,7 @@ function endLabels(room, series, names) {
   spreadOut(ends, 15, 24, room.bottom);
   for (const end of ends) {
     room.picture.append(svg("text", { class: `${end.tone} end`, x: room.right + 6, y: end.y + 4 },
-      fitted(end.name, Math.max(20, room.picture.viewBox.baseVal.width - room.right - 8), 12)));
+      fitted(end.name, Math.max(20, room.picture.viewBox.baseVal.width - room.right - 8), 12, true)));
   }
 }
 

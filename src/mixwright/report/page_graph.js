@@ -59,7 +59,7 @@ function sumBlocks(value, size) {
 /** What a fit says of one mixture: {metric: {mean, spread, members}}. */
 function predictLosses(fit, weights) {
   const values = evaluateGraph(fit.graph, weights);
-  const out = {};
+  const out = Object.create(null);
   for (const metric of fit.metrics) {
     const nodes = fit.graph.outputs[metric];
     out[metric] = {

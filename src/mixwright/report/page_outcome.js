@@ -6,7 +6,7 @@ function sectionVerify(section) {
   const noise = verify.objective_noise;
   section.append(paragraph(
     `Each mixture was trained at ${verify.size} (${scaled(verify.params)} parameters outside the embeddings) on ${scaled(verify.tokens)} tokens, `,
-    `with ${verify.seeds?.length === 1 ? "one seed" : `${verify.seeds?.length ?? "several"} seeds`}. What counts is the difference to the natural mixture on the objective`,
+    `with ${verify.seeds?.length === 1 ? "one seed" : `${verify.seeds?.length ?? "several"} seeds`}. What counts is the difference to the ${REFERENCE} mixture on the objective`,
     targets?.length && targets.length <= 6 ? ` (${targets.join(", ")})` : "", ". The prediction was made before these runs, from the small ones."));
   differences(section, verify, noise);
   section.append(verifyTable(verify, noise));
@@ -26,14 +26,15 @@ function differences(section, verify, noise) {
       if (row.measured) drawInterval(group, x, y + 8, row.measured, { tone, shape, tip: [row.mixture, `measured ${interval(row.measured)}`] });
     },
   }));
-  const seeds = Math.max(1, verify.seeds?.length || 1);
-  const reach = known(noise) ? Z90 * noise * Math.sqrt(2 / seeds) : null;
+  // half of the measured intervals: a difference closer to zero than that is a tie
+  const halves = compared.map((row) => row.measured && (row.measured.high - row.measured.low) / 2).filter(known);
+  const reach = known(noise) && halves.length ? median(halves) : null;
   figure(section, {
-    title: "Difference to natural", words: "Above, hollow: predicted. Below, filled: measured. Whiskers hold 90 %; left of zero is better."
+    title: `Difference to ${REFERENCE}`, words: "Above, hollow: predicted. Below, filled: measured. Whiskers hold 90 %; left of zero is better."
       + (reach ? " Inside the shaded band a difference is noise." : ""),
     draw: (width) => rowChart(width, {
-      rows, height: 46, zero: 0, axis: "objective minus natural's, nats/token", head: "measured",
-      band: reach ? { low: -reach, high: reach, tip: ["noise", `two mixtures that are equal differ by up to ${fixed(reach, 4)} in 90 % of comparisons`] } : null,
+      rows, height: 46, zero: 0, axis: `objective minus ${REFERENCE}'s, nats/token`, head: "measured",
+      band: reach ? { low: -reach, high: reach, tip: ["noise", `two equal mixtures differ by up to ${fixed(reach, 4)} in 90 % of comparisons`] } : null,
       domain: extent([0, ...compared.flatMap((row) => [row.predicted, row.measured]).filter(Boolean).flatMap((v) => [v.low, v.high, v.value])], 0.07),
     }),
   });
@@ -41,34 +42,34 @@ function differences(section, verify, noise) {
 
 function verifyTable(verify, noise) {
   return table(
-    [{ name: "mixture", words: true }, { name: "predicted" }, { name: "measured" }, { name: "in noise", hint: "measured difference over the seed noise of the objective" },
-      { name: "rank predicted" }, { name: "rank measured" }, { name: "steps to natural's final loss" }, { name: "objective, nats/token" }],
+    [{ name: "mixture", words: true }, { name: "predicted" }, { name: "measured" }, { name: "× noise", hint: "measured difference over the seed noise of the objective" },
+      { name: "rank predicted" }, { name: "rank measured" }, { name: `steps to ${REFERENCE}'s final loss` }, { name: "objective, nats/token" }],
     verify.rows.map((row) => [row.mixture, intervalCell(row.predicted), row.measured ? intervalCell(row.measured) : "reference", row.measured ? multiple(row.measured.value, noise) : MISSING,
       row.rank_predicted ?? MISSING, row.rank_measured ?? MISSING, known(row.steps_share) ? percent(row.steps_share, 0) : "never", fixed(objectiveOf(row.losses || {}))].map((cell) => (typeof cell === "number" ? String(cell) : cell))),
-    { caption: `Difference to natural, nats/token, with 90 % intervals; seed noise ${known(noise) ? `${fixed(noise, 4)} (sd)` : "not measured"}` });
+    { caption: `Difference to ${REFERENCE}, nats/token, with 90 % intervals; seed noise ${known(noise) ? `${fixed(noise, 4)} (sd)` : "not measured"}` });
 }
 
 function sectionCurves(section) {
   const { verify } = DATA;
   const found = (verify?.trajectories || []).filter((one) => one.points?.length > 1);
   if (!found.length) return false;
-  section.append(paragraph("Loss on the objective while the larger models train, one line per seed. Where a line crosses the dashed one, that mixture has reached what the natural mixture needs the whole run for. Both lines end fully annealed, so the crossing understates the gain."));
-  const finals = found.filter((one) => one.mixture === "natural").map((one) => one.points.at(-1)[1]);
+  section.append(paragraph(`Loss on the objective while the larger models train, one line per seed. Where a line crosses the dashed one, that mixture has reached what the ${REFERENCE} mixture needs the whole run for. At its end the learning rate has fully decayed, at the crossing it has not yet, so this understates the gain.`));
+  const finals = found.filter((one) => one.mixture === REFERENCE).map((one) => one.points.at(-1)[1]);
   const level = finals.length ? mean(finals) : null;
   const tokens = Math.max(...found.map((one) => one.points.at(-1)[0]));
   const ends = found.map((one) => one.points.at(-1)[1]);
   const early = found.map((one) => one.points.find(([at]) => at >= 0.12 * tokens)?.[1]).filter(known);
   const [low, high] = [Math.min(...ends), Math.max(...early, ...ends)];
-  const crossings = verify.rows.filter((row) => row.mixture !== "natural" && known(row.steps_share) && row.steps_share < 1 && known(level))
-    .map((row) => ({ x: row.steps_share * tokens, y: level, tone: look(row.mixture)[0], tip: [row.mixture, `reaches natural's final loss after ${percent(row.steps_share, 0)} of the steps`] }));
+  const crossings = verify.rows.filter((row) => row.mixture !== REFERENCE && known(row.steps_share) && row.steps_share < 1 && known(level))
+    .map((row) => ({ x: row.steps_share * tokens, y: level, tone: look(row.mixture)[0], tip: [row.mixture, `reaches ${REFERENCE}'s final loss after ${percent(row.steps_share, 0)} of the steps`] }));
   figure(section, {
-    title: "Training curves", words: `${known(level) ? `Dashed: natural's final loss, ${fixed(level)}. ` : ""}The start is cut off at the top so that the ends can be told apart.`,
+    title: "Training curves", words: `${known(level) ? `Dashed: ${REFERENCE}'s final loss, ${fixed(level)}. ` : ""}The start is cut off at the top so that the ends can be told apart.`,
     draw: (width) => lineChart(width, {
       series: found.map((one) => ({ name: one.mixture, tone: look(one.mixture)[0], points: one.points, tip: [`${one.mixture}, seed ${one.seed}`, `ends at ${fixed(one.points.at(-1)[1])}`] })),
-      lines: known(level) ? [{ y: level, label: `natural's final loss, ${fixed(level)}`, tone: "m-natural" }] : [],
+      lines: known(level) ? [{ y: level, label: `${REFERENCE}'s final loss, ${fixed(level)}`, tone: "m-natural" }] : [],
       crossings, xName: "training tokens", yName: "objective, nats/token", xFormat: scaled, y: [low - (high - low) * 0.06, high],
     }),
-    numbers: table([{ name: "mixture", words: true }, { name: "seed" }, { name: "final objective" }, { name: "steps to natural's final loss" }],
+    numbers: table([{ name: "mixture", words: true }, { name: "seed" }, { name: "final objective" }, { name: `steps to ${REFERENCE}'s final loss` }],
       found.map((one) => [one.mixture, String(one.seed), fixed(one.points.at(-1)[1], 4), percent(verify.rows.find((row) => row.mixture === one.mixture)?.steps_share, 0)])),
   });
   return true;
@@ -78,31 +79,31 @@ function sectionCurves(section) {
 
 function sectionOthers(section) {
   const { verify } = DATA;
-  const natural = verify?.rows?.find((row) => row.mixture === "natural");
-  const others = (verify?.rows || []).filter((row) => row.mixture !== "natural" && row.losses);
-  if (!natural?.losses || !others.length) return false;
-  section.append(paragraph("A mixture that helps its targets takes text away from something else. Each cell is the difference to the natural mixture; below it, how many times the seed noise that is. Below about 2× it means little."));
+  const base = verify?.rows?.find((row) => row.mixture === REFERENCE);
+  const others = (verify?.rows || []).filter((row) => row.mixture !== REFERENCE && row.losses);
+  if (!base?.losses || !others.length) return false;
+  section.append(paragraph(`A mixture that helps its targets takes text away from something else. Each cell is the difference to the ${REFERENCE} mixture; below it, how many times the seed noise that is. Below about 2× it means little.`));
   const host = el("div");
-  const units = [["losses", "nats/token"], ...(Object.keys(natural.bpb || {}).length ? [["bpb", "bits/byte"]] : [])];
-  section.append(chooser("Unit", units, (unit) => host.replaceChildren(heatTable(unit, natural, others))), host);
+  const units = [["losses", "nats/token"], ...(Object.keys(base.bpb || {}).length ? [["bpb", "bits/byte"]] : [])];
+  section.append(chooser("Unit", units, (unit) => host.replaceChildren(heatTable(unit, base, others))), host);
   return true;
 }
 
-function heatTable(unit, natural, others) {
+function heatTable(unit, base, others) {
   const targets = new Set(DATA.target_metrics || []);
-  const metrics = Object.keys(natural[unit]).sort((a, b) => targets.has(b) - targets.has(a));
-  const gap = (row, metric) => (row[unit]?.[metric] ?? NaN) - natural[unit][metric];
+  const metrics = Object.keys(base[unit]).sort((a, b) => targets.has(b) - targets.has(a));
+  const gap = (row, metric) => (row[unit]?.[metric] ?? NaN) - base[unit][metric];
   const largest = Math.max(...others.flatMap((row) => metrics.map((metric) => Math.abs(gap(row, metric)) || 0))) || 1;
-  const perUnit = (metric) => (unit === "losses" ? 1 : natural.bpb[metric] / natural.losses[metric]); // bits/byte per nat/token
+  const perUnit = (metric) => (unit === "losses" ? 1 : base.bpb[metric] / base.losses[metric]); // bits/byte per nat/token
   return table(
-    [{ name: "metric", words: true }, { name: "natural" }, ...others.map((row) => ({ name: row.mixture })), { name: "noise (sd)" }],
+    [{ name: "metric", words: true }, { name: REFERENCE }, ...others.map((row) => ({ name: row.mixture })), { name: "noise (sd)" }],
     metrics.map((metric) => {
       const sd = DATA.verify.noise?.[metric];
       const noise = known(sd) ? sd * perUnit(metric) : NaN;
-      return [{ text: metric, small: targets.has(metric) ? "target" : "" }, fixed(natural[unit][metric]),
+      return [{ text: metric, small: targets.has(metric) ? "target" : "" }, fixed(base[unit][metric]),
         ...others.map((row) => ({ text: signed(gap(row, metric)), small: known(noise) ? multiple(gap(row, metric), noise) : "",
           tint: Math.sign(gap(row, metric)) * Math.sqrt(Math.abs(gap(row, metric)) / largest) })), fixed(noise, 4)];
-    }), { caption: `Difference to natural, ${unit === "losses" ? "nats/token" : "bits/byte"}; blue is lower, orange is higher` });
+    }), { caption: `Difference to ${REFERENCE}, ${unit === "losses" ? "nats/token" : "bits/byte"}; blue is lower, orange is higher` });
 }
 
 /* -- final phase ------------------------------------------------------------------------------------------------------ */
@@ -140,7 +141,7 @@ function finalBars(section, final) {
       rows, domain: extent([0, ...sorted.map((row) => row.difference)], 0.06), zero: 0, axis: "upsampled minus continued, nats/token", head: "difference",
       band: reach ? { low: -reach, high: reach, tip: ["noise", `two equal branches differ by up to ${fixed(reach, 4)} in 90 % of comparisons`] } : null,
     }),
-    numbers: table([{ name: "metric", words: true }, { name: "continued" }, { name: "upsampled" }, { name: "difference" }, { name: "noise (sd)" }, { name: "in noise" }],
+    numbers: table([{ name: "metric", words: true }, { name: "continued" }, { name: "upsampled" }, { name: "difference" }, { name: "noise (sd)" }, { name: "× noise" }],
       sorted.map((row) => [row.metric, fixed(row.continued), fixed(row.upsampled), signed(row.difference), fixed(row.noise, 4), multiple(row.difference, row.noise)])),
     tall: rows.length > 24,
   });
@@ -157,5 +158,7 @@ function finalCurves(section, final) {
       series: found.map((one) => ({ name: one.branch, tone: tones[one.branch] || "m-guess", points: one.points, tip: [one.branch, `ends at ${fixed(one.points.at(-1)[1])}`] })),
       xName: "training tokens", yName: "objective, nats/token", xFormat: scaled, y: extent(values, 0.06),
     }),
+    numbers: table([{ name: "branch", words: true }, { name: "training tokens" }, { name: "objective, nats/token" }],
+      found.flatMap((one) => one.points.map(([at, loss]) => [one.branch, whole(at), fixed(loss, 4)]))),
   });
 }

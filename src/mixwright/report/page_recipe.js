@@ -95,5 +95,6 @@ function stageTimes(section, wall, cpu) {
   figure(section, {
     title: "Time by stage", words: `${seconds(sum(Object.values(wall)))} in all.`,
     draw: (width) => rowChart(width, { rows, domain: [0, Math.max(...Object.values(wall)) * 1.02], axis: "seconds on the clock", format: (tick) => fixed(tick, 0), height: 22 }),
+    numbers: table([{ name: "stage", words: true }, { name: "on the clock" }, { name: "CPU" }], stages.map((stage) => [stage, seconds(wall[stage]), seconds(cpu[stage])])),
   });
 }

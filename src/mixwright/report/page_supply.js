@@ -7,7 +7,7 @@ function drawAnswer(parent) {
   const { mixtures, domains } = DATA;
   const best = mixtures?.optimized || DATA.recipe?.phases?.[0] && domains?.map((name) => DATA.recipe.phases[0].weights[name] ?? 0);
   if (!best || !domains) return;
-  const natural = mixtures?.natural;
+  const before = REFERENCE && mixtures?.[REFERENCE];
   const order = domains.map((_, n) => n).sort((a, b) => best[b] - best[a]);
   const shown = order.slice(0, 14);
   const epochs = DATA.recipe?.epochs || {};
@@ -15,22 +15,22 @@ function drawAnswer(parent) {
     label: domains[n],
     side: percent(best[n]) + (known(epochs[domains[n]]) ? ` · ${fixed(epochs[domains[n]], 2)} epochs` : ""),
     draw: (group, x, y) => {
-      if (natural) {
-        const ends = { x1: x.at(natural[n]), x2: x.at(best[n]), y1: y, y2: y };
+      if (before) {
+        const ends = { x1: x.at(before[n]), x2: x.at(best[n]), y1: y, y2: y };
         group.append(svg("line", { class: "m-optimized whisker", ...ends }));
-        group.append(mark(mixturePoint("natural", x.at(natural[n]), y), domains[n], `natural ${percent(natural[n])}`));
+        group.append(mark(mixturePoint(REFERENCE, x.at(before[n]), y), domains[n], `${REFERENCE} ${percent(before[n])}`));
       }
       group.append(mark(mixturePoint("optimized", x.at(best[n]), y), domains[n], `optimized ${percent(best[n])}`));
     },
   }));
-  const highest = Math.max(...best, ...(natural || []));
+  const highest = Math.max(...best, ...(before || []));
   figure(parent, {
-    title: "The optimized mixture", words: "Weight of each domain in training tokens, from natural to optimized."
+    title: "The optimized mixture", words: `Weight of each domain in training tokens${before ? `, from ${REFERENCE} to optimized` : ""}.`
       + (order.length > shown.length ? ` The ${shown.length} largest of ${order.length} domains.` : ""),
-    key: mixtureLegend(natural ? ["natural", "optimized"] : ["optimized"]),
+    key: mixtureLegend(before ? [REFERENCE, "optimized"] : ["optimized"]),
     draw: (width) => rowChart(width, { rows, domain: [0, highest * 1.02], axis: "weight", format: (tick) => percent(tick, 0) }),
-    numbers: table([{ name: "domain", words: true }, { name: "natural" }, { name: "optimized" }, { name: "epochs" }],
-      order.map((n) => [domains[n], percent(natural?.[n]), percent(best[n]), fixed(epochs[domains[n]], 2)])),
+    numbers: table([{ name: "domain", words: true }, ...(before ? [{ name: REFERENCE }] : []), { name: "optimized" }, { name: "epochs" }],
+      order.map((n) => [domains[n], ...(before ? [percent(before[n])] : []), percent(best[n]), fixed(epochs[domains[n]], 2)])),
   });
 }
 
@@ -88,12 +88,12 @@ function funnel(section, title, sources, order) {
     draw: (width) => rowChart(width, { rows, domain: [0, 1], axis: "share of documents read", format: (tick) => percent(tick, 0), head: "read → kept" }),
     tall: rows.length > 24,
   });
-  section.append(folded(`${title}: every number`, table(
-    [{ name: "source", words: true }, { name: "domain", words: true }, { name: "taken by the rule", words: true }, { name: "licence", words: true },
-      { name: "documents read" }, { name: "bytes read" }, ...order.map((rule) => ({ name: rule, hint: `documents first dropped by ${rule}` })),
+  section.append(folded(`${title}: where from, and every number`, table(
+    [{ name: "source", words: true }, { name: "domain", words: true }, { name: "taken by the rule", words: true }, { name: "licence", words: true }],
+    sources.map((source) => [source.name, source.domain || MISSING, source.rule || MISSING, source.licence || MISSING])), table(
+    [{ name: "source", words: true }, { name: "documents read" }, { name: "bytes read" }, ...order.map((rule) => ({ name: rule, hint: `documents first dropped by ${rule}` })),
       { name: "documents kept" }, { name: "bytes kept" }, { name: "kept" }],
-    sources.map((source) => [source.name, source.domain, source.rule || MISSING, source.licence || MISSING,
-      whole(source.read.documents), `${scaled(source.read.bytes)}B`, ...order.map((rule) => whole(source.first_dropped?.[rule] || 0)),
+    sources.map((source) => [source.name, whole(source.read.documents), `${scaled(source.read.bytes)}B`, ...order.map((rule) => whole(source.first_dropped?.[rule] || 0)),
       whole(source.kept.documents), `${scaled(source.kept.bytes)}B`, percent(source.kept.documents / (source.read.documents || 1))]))));
 }
 
@@ -180,8 +180,7 @@ function sectionMixtures(section) {
   if (!domains || (!names.length && !runs?.length)) return false;
   const designed = (runs || []).filter((run) => run.weights && run.role !== "repeat");
   section.append(paragraph(
-    runs?.length ? `Proxy models were trained on ${designed.length} different mixtures, spread over the simplex around the natural one. ` : "",
-    "A mixture gives each domain a weight: the fraction of training tokens drawn from it."));
+    runs?.length ? `Models were trained on ${designed.length} designed mixtures. ` : "", "A mixture gives each domain a weight: the fraction of training tokens drawn from it."));
   mixtureStrips(section, names, designed);
   if (runs?.length) mixtureBars(section);
   return true;
@@ -250,6 +249,8 @@ function mixtureBars(section) {
     title: "Swept mixtures, best first", words: "Sorted by the loss measured on the objective: what the upper bars have in common is what helps.",
     key: legend([...[...colours].map(([n, tone]) => [domains[n], swatch(tone)]), ...(rest.length ? [[`${rest.length} others`, swatch("others")]] : [])]),
     draw: (width) => rowChart(width, { rows, domain: [0, 1], axis: "weight", format: (tick) => percent(tick, 0), height: 20, head: "objective, nats/token" }),
+    numbers: table([{ name: "run", words: true }, { name: "objective" }, ...domains.map((name) => ({ name }))],
+      runs.map((run) => [run.run_id, fixed(run.value), ...run.weights.map((value) => percent(value))])),
     tall: rows.length > 30,
   });
 }

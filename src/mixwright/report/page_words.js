@@ -146,4 +146,8 @@ function chooser(label, options, change) {
   return el("label", { class: "chooser" }, `${label} `, select);
 }
 
+/** The mixture everything is compared with, as the study calls it: natural, current ...; null where there is none. */
+const REFERENCE = (DATA.verify?.rows || []).find((row) => !row.measured && !row.predicted)?.mixture
+  ?? Object.keys(DATA.mixtures || {}).find((name) => name !== "optimized") ?? null;
+
 const metricName = (metric) => (metric === "objective" ? "the objective" : metric);

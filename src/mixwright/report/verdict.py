@@ -1,6 +1,7 @@
 """What was found, in plain words: the sentences at the top of the page and at the end of a run.
 
-Notation: a difference is the objective's loss minus that of the natural mixture, nats/token; below zero is better.
+Notation: a difference is the objective's loss minus that of the reference (the natural mixture, unless the
+study names a current one), nats/token; below zero is better.
 All intervals hold 90 %.
 """
 
@@ -46,6 +47,14 @@ def verdict(data: Data) -> Verdict | None:
     return Verdict(headline, tone, _facts(data, rows), _checks(data, rows), _cautions(data, rows))
 
 
+def reference(data: Data) -> str:
+    """The mixture everything is compared with, as the study calls it: natural, current or mean."""
+    for row in (data.get("verify") or {}).get("rows", ()):
+        if not row.get("measured") and not row.get("predicted"):
+            return str(row["mixture"])
+    return next((name for name in data.get("mixtures") or {} if name != "optimized"), "natural")
+
+
 def _places(data: Data) -> str:
     names = [str(name).split(":", 1)[-1] for name in data.get("target_metrics") or ()]
     return _listed(names) if 0 < len(names) <= 4 else "the objective"
@@ -57,10 +66,11 @@ def _listed(names: Sequence[str]) -> str:
 
 def _measured_headline(data: Data, rows: Mapping[str, Data]) -> tuple[str, Tone]:
     found = rows["optimized"]["measured"]
+    base = reference(data)
     rivals = {
         name: _compare(data, rows["optimized"], row)
         for name, row in rows.items()
-        if name not in ("optimized", "natural") and row.get("measured")
+        if name not in ("optimized", base) and row.get("measured")
     }
     better = [
         name
@@ -78,19 +88,19 @@ def _measured_headline(data: Data, rows: Mapping[str, Data]) -> tuple[str, Tone]
     if found["high"] < 0:
         return (
             f"Use the optimized mixture: its loss on {_places(data)} was measured {fixed(-found['value'])} nats/token "
-            f"below the natural mixture's (90 % interval {fixed(-found['high'])} to {fixed(-found['low'])})."
+            f"below the {base} mixture's (90 % interval {fixed(-found['high'])} to {fixed(-found['low'])})."
             + _against(rivals),
             "better",
         )
     if found["low"] > 0:
         return (
-            f"Stay with the natural mixture: the optimized one was measured worse on {_places(data)}, "
+            f"Stay with the {base} mixture: the optimized one was measured worse on {_places(data)}, "
             f"by {interval(found)} nats/token.",
             "worse",
         )
     return (
-        f"A tie: on {_places(data)} the optimized mixture could not be told from the natural one. The difference is "
-        f"{interval(found)} nats/token.",
+        f"A tie: on {_places(data)} the optimized mixture could not be told from the {base} one. "
+        f"The difference is {interval(found)} nats/token.",
         "tie",
     )
 
@@ -118,7 +128,15 @@ def _compare(data: Data, one: Data, other: Data) -> tuple[float, float | None]:
     if not noise or not math.isfinite(noise):
         return value, None
     seeds = [max(1, len(row.get("per_seed") or data["verify"].get("seeds") or [0])) for row in (one, other)]
-    return value, _Z90 * float(noise) * math.sqrt(1 / seeds[0] + 1 / seeds[1])
+    return value, _quantile(data) * float(noise) * math.sqrt(1 / seeds[0] + 1 / seeds[1])
+
+
+def _quantile(data: Data) -> float:
+    """Half-width of a 90 % interval in standard deviations: Student's where these were estimated from few seeds."""
+    from scipy import stats
+
+    freedom = data["verify"].get("noise_freedom") or 0
+    return float(stats.t.ppf(0.95, freedom)) if freedom > 0 else _Z90
 
 
 def _predicted(data: Data) -> Data | None:
@@ -142,18 +160,24 @@ def _predicted_headline(data: Data) -> tuple[str, Tone]:
 
 def _facts(data: Data, rows: Mapping[str, Data]) -> tuple[tuple[str, str], ...]:
     facts = []
+    base = reference(data)
     row = rows.get("optimized", {})
     expected = row.get("predicted") or _predicted(data)
     if row.get("measured"):
-        facts.append((signed(row["measured"]["value"]), "nats/token against natural, measured"))
+        facts.append((signed(row["measured"]["value"]), f"nats/token against {base}, measured"))
     if expected:
-        facts.append((signed(expected["value"]), "nats/token against natural, predicted before"))
+        facts.append(
+            (
+                signed(expected["value"]),
+                f"nats/token against {base}, predicted" + (" before" if row.get("measured") else ""),
+            )
+        )
     if row.get("measured"):
         share = row.get("steps_share")
         facts.append(
-            (percent(share, 0), "of the steps to reach natural's final loss")
+            (percent(share, 0), f"of the steps to reach {base}'s final loss")
             if share is not None
-            else ("never", "reaches natural's final loss")
+            else ("never", f"reaches {base}'s final loss")
         )
     score = _score(data, "nested")
     if score:
@@ -253,8 +277,8 @@ def _weak_law(data: Data) -> list[str]:
 
 
 def _dearest(data: Data, rows: Mapping[str, Data]) -> tuple[str, float, float | None] | None:
-    """The off-target metric that the optimized mixture raises most above natural, its rise and the noise."""
-    best, base = rows.get("optimized", {}).get("losses"), rows.get("natural", {}).get("losses")
+    """The off-target metric that the optimized mixture raises most above the reference, its rise and the noise."""
+    best, base = rows.get("optimized", {}).get("losses"), rows.get(reference(data), {}).get("losses")
     if not best or not base:
         return None
     targets = set(data.get("target_metrics") or ())

@@ -50,12 +50,12 @@ schema: mixwright/study/1
 title: Text found in a Python installation
 
 sources:
-{_lines(found["sources"])}
+{_lines("sources", found["sources"])}
 
 # What "good" means here: C headers of CPython and English reference prose. Never trained on; documents that share a
 # 13-gram of words with training text are dropped.
 targets:
-{_lines(found["targets"])}
+{_lines("targets", found["targets"])}
 
 curate:
   exact_dedup: true
@@ -104,12 +104,12 @@ seed: {seed}
 """
 
 
-def _lines(found: Mapping[str, Mapping[str, Any]]) -> str:
+def _lines(kind: str, found: Mapping[str, Mapping[str, Any]]) -> str:
     import yaml
 
     rows = []
     for name, entry in found.items():
-        options = {"path": entry["path"], "licence": entry["licence"], "rule": entry["rule"]}
+        options = {"path": f"{kind}/{name}.jsonl", "licence": entry["licence"], "rule": entry["rule"]}
         text = str(yaml.safe_dump({name: options}, sort_keys=False, allow_unicode=True, width=110))
         rows.append("".join(f"  {line}\n" for line in text.splitlines()))
     return "".join(rows).rstrip("\n")

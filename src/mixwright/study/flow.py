@@ -173,7 +173,8 @@ class Flow:
             "tokenize": {"tokenizer": settings(s.tokenizer), "file": fingerprint(s.tokenizer, self.root)},
             "design": {
                 "design": settings(s.design), "proxy": settings(s.proxy), "seed": s.seed,
-                "objective": {"floors": s.objective.floors, "ceilings": s.objective.ceilings},
+                "objective": {k: v for k, v in settings(s.objective).items() if k != "metrics"},
+                "budget": {"tokens": s.budget.tokens},
             },
             "sweep": trainer,
             "optimize": {"objective": settings(s.objective), "budget": settings(s.budget), "current": s.current},
@@ -329,18 +330,18 @@ class Flow:
     def _design(self, draft: Draft) -> dict[str, Any]:
         from mixwright.optimize.design import design
 
-        objective = self.study.objective.over(self.corpus.names)
         mixtures = design(
-            self.corpus.natural(), objective=objective, options=self.study.design, rng=rng(self.study.seed, "design")
-        )
+            self.corpus.natural(), objective=self.study.objective.over(self.corpus.names), tokens=self.budget_tokens,
+            supply=self.corpus.supply, options=self.study.design, rng=rng(self.study.seed, "design"),
+        )  # fmt: skip
         size, tokens = ModelSize.parse(self.study.proxy.sizes[0]), self.study.proxy.tokens
+        schedules = [Schedule.constant(mixture, tokens) for mixture in mixtures]
         runs = [
-            Run(f"design-{n:03d}", Schedule.constant(mixture, tokens), size, self._seed("sweep", 0), "design")
-            for n, mixture in enumerate(mixtures)
+            Run(f"design-{n:03d}", schedule, size, self._seed("sweep", 0), "design")
+            for n, schedule in enumerate(schedules)
         ]
-        natural = Schedule.constant(self.corpus.natural(), tokens)
         runs += [
-            Run(f"repeat-{n}", natural, size, self._seed("sweep", n), "repeat")
+            Run(f"repeat-{n}", schedules[0], size, self._seed("sweep", n), "repeat")
             for n in range(1, self.study.design.repeats + 1)
         ]
         write_json(draft.path / "runs.json", [run.to_dict() for run in runs])

@@ -142,7 +142,7 @@ def results(flow: Flow, stage: str, artifact: Artifact) -> tuple[Any, ...]:
         data = parts.sources(summary)
         return (tables.sources_table(data), tables.ledger_table(data))
     if stage == "tokenize":
-        return (tables.corpus_table(parts.corpus(flow)),)
+        return (tables.corpus_table({"corpus": parts.corpus(flow)}),)
     if stage == "design":
         return ()
     if stage == "sweep":
@@ -151,19 +151,19 @@ def results(flow: Flow, stage: str, artifact: Artifact) -> tuple[Any, ...]:
         write_runs(root / "runs.csv", flow.table)
         return (tables.runs_table(parts.runs(flow)),)
     if stage == "fit":
-        return (tables.validation_table(parts.fitted(flow)),)
+        return (tables.validation_table(parts.runs(flow) | parts.fitted(flow)),)
     if stage == "optimize":
         write_atomic(root / "recipe.yaml", to_yaml(flow.recipe))
-        return (tables.optimum_table(parts.optimum(flow)),)
+        return (tables.optimum_table(parts.runs(flow) | parts.optimum(flow)),)
     if stage == "verify":
-        return (tables.verify_table(parts.verified(flow)),)
+        return (tables.verify_table(parts.runs(flow) | {"verify": parts.verified(flow)}),)
     if stage == "branch":
-        return (tables.final_phase_table(parts.final_phase(flow)),)
+        return (tables.final_phase_table(parts.runs(flow) | {"final_phase": parts.final_phase(flow)}),)
     if stage == "export":
         for label, one in recipes(flow).items():
             write_atomic(root / f"{label}.yaml", to_yaml(one))
         _replace_folder(artifact, root / "export")
-        return (tables.recipe_table(recipes(flow)["recipe"].to_dict()),)
+        return (tables.recipe_table({"recipe": recipes(flow)["recipe"].to_dict()}),)
     write_atomic(root / "report.html", (artifact.path / "report.html").read_bytes())
     return ()
 

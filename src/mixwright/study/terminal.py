@@ -32,7 +32,7 @@ class Terminal(Listener):
         if len(tasks) and total > 5:
             wall = total / min(self._slots, len(tasks))
             cost = (
-                f" [dim]({len(tasks)} runs, about {total:,.0f} CPU-seconds, {clock(wall)} on {self._slots} workers)[/]"
+                f" [dim]({len(tasks)} tasks, about {total:,.0f} CPU-seconds, {clock(wall)} on {self._slots} workers)[/]"
             )
         self._console.print(f"[bold cyan]{stage}[/] {what}{cost}", highlight=False)
         if self._console.is_terminal:

@@ -55,7 +55,7 @@ def fingerprint(options: Options, base: Path) -> str:
 def train(texts: Iterator[str], vocab: int, out: Path) -> Facts:
     """Train a byte-level BPE (GPT-2's splitting, every byte a letter) and write it; the same texts give the same bytes.
 
-    Cost: about 4 s of CPU a megabyte at most, spread over the threads of the ``tokenizers`` library.
+    Cost: about 0.3 s of CPU a megabyte, part of it spread over the threads of the ``tokenizers`` library.
     """
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 

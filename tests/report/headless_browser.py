@@ -30,12 +30,17 @@ def chromium() -> str | None:
 
 
 class Browser:
-    """One page at a time; ``problems`` are console errors and uncaught exceptions, ``requests`` all addresses asked."""
+    """One page at a time.
+
+    ``problems`` are console errors and uncaught exceptions, ``asked`` all addresses the page asked for by request,
+    ``refused`` the requests that its policy stopped.
+    """
 
     def __init__(self, program: str, *, patience: float = 60) -> None:
         self.patience = patience
         self.problems: list[str] = []
-        self.requests: list[str] = []
+        self.asked: dict[str, str] = {}
+        self.refused: set[str] = set()
         self._profile = tempfile.mkdtemp(prefix="mixwright-browser-")
         self._next = 0
         self._rest = b""
@@ -115,14 +120,17 @@ class Browser:
         elif method == "Log.entryAdded" and event["entry"]["level"] in ("error", "warning"):
             self.problems.append(event["entry"]["text"])
         elif method == "Network.requestWillBeSent":
-            self.requests.append(event["request"]["url"])
+            self.asked[event["requestId"]] = event["request"]["url"]
+        elif method == "Network.loadingFailed" and event.get("blockedReason") == "csp":
+            self.refused.add(event["requestId"])
         elif method == "Page.loadEventFired":
             self._loaded = True
 
     def open(self, page: Path, *, width: int = 1280, height: int = 900, dark: bool = False) -> None:
         """Show a file in a window of that size and wait until it is drawn."""
         self.problems.clear()
-        self.requests.clear()
+        self.asked.clear()
+        self.refused.clear()
         self._loaded = False
         self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
         self.call(
@@ -133,6 +141,11 @@ class Browser:
         while not self._loaded:
             self._receive()
         self.run("new Promise((done) => requestAnimationFrame(() => setTimeout(done, 50)))")
+
+    @property
+    def requests(self) -> list[str]:
+        """The addresses that were asked for and not refused."""
+        return [address for request, address in self.asked.items() if request not in self.refused]
 
     def run(self, expression: str) -> Any:
         """The value of a script expression, awaited."""

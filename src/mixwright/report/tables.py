@@ -1,0 +1,326 @@
+"""What was found as tables for the terminal: each function takes the report's data and fits 100 columns.
+
+Numbers are aligned, units stand in the headers, and beside every difference stands the noise. A table whose section is
+missing says so instead of failing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import RenderableType
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from mixwright.report.verdict import reference
+from mixwright.report.words import MISSING, fixed, interval, multiple, percent, scaled, signed, whole
+
+Data = Mapping[str, Any]
+#: rows shown before the rest is summed up in a line
+_ROWS = 40
+
+
+def _table(title: str, *columns: str, words: int = 1, caption: str | None = None) -> Table:
+    """An empty table; the first ``words`` columns hold text, the others numbers."""
+    table = Table(
+        title=Text(title, "bold"), title_justify="left", caption_justify="left", box=None, pad_edge=False,
+        header_style="dim", padding=(0, 2, 0, 0),
+    )  # fmt: skip
+    if caption:
+        _say(table, caption)
+    for number, name in enumerate(columns):
+        text = number < words
+        table.add_column(
+            escape(name), justify="left" if text else "right", overflow="fold" if text else "ellipsis", no_wrap=not text
+        )
+    return table
+
+
+def _say(table: Table, words: str) -> None:
+    """Put a line below the table; what it says is text, never markup."""
+    before = f"{table.caption}\n" if table.caption else ""
+    table.caption = Text(before + words, "dim italic")
+
+
+def _missing(what: str) -> Text:
+    return Text(f"No {what} yet.", style="dim")
+
+
+def sources_table(data: Data) -> RenderableType:
+    """Per source: documents and bytes read and kept, and what was dropped in all."""
+    rows = [*(data.get("sources") or ()), *(data.get("targets") or ())]
+    if not rows:
+        return _missing("sources")
+    targets = {row["name"] for row in data.get("targets") or ()}
+    table = _table("Sources", "source", "taken by the rule", "read", "bytes", "dropped", "kept", "kept %", words=2)
+    for row in rows[:_ROWS]:
+        read, kept = row["read"], row["kept"]
+        table.add_row(
+            escape(row["name"]) + (" [dim](target)[/]" if row["name"] in targets else ""),
+            escape(_short(row.get("rule") or "", 36)), whole(read["documents"]), f"{scaled(read['bytes'])}B",
+            whole(read["documents"] - kept["documents"]), whole(kept["documents"]),
+            percent(kept["documents"] / read["documents"] if read["documents"] else None),
+        )  # fmt: skip
+    return _with_rest(table, len(rows), "sources")
+
+
+def ledger_table(data: Data) -> RenderableType:
+    """Per rule: documents that failed it, and those for which it was the first; in = kept + dropped below."""
+    rows = [*(data.get("sources") or ()), *(data.get("targets") or ())]
+    if not rows:
+        return _missing("ledger")
+    read = sum(row["read"]["documents"] for row in rows)
+    kept = sum(row["kept"]["documents"] for row in rows)
+    bounds = {rule["rule"]: rule for rule in data.get("rules") or ()}
+    found = dict.fromkeys([*bounds, *(rule for row in rows for rule in row.get("dropped") or {})])
+    first = {rule: sum((row.get("first_dropped") or {}).get(rule, 0) for row in rows) for rule in found}
+    holds = read == kept + sum(first.values())
+    table = _table(
+        "What was dropped", "rule", "bounds", "documents failing it", "first failed here", words=2,
+        caption=f"read {whole(read)} = kept {whole(kept)} + dropped {whole(read - kept)}"
+        + ("" if holds else ": this does not add up, do not trust it"),
+    )  # fmt: skip
+    for rule in found:
+        failing = sum((row.get("dropped") or {}).get(rule, 0) for row in rows)
+        if failing or first[rule]:
+            table.add_row(escape(rule), escape(_bounds(bounds.get(rule))), whole(failing), whole(first[rule]))
+    return table
+
+
+def _bounds(rule: Data | None) -> str:
+    if not rule:
+        return ""
+    low, high = rule.get("min"), rule.get("max")
+    return " and ".join(
+        part for part in (f">= {low:g}" if low is not None else "", f"<= {high:g}" if high is not None else "") if part
+    )
+
+
+def corpus_table(data: Data) -> RenderableType:
+    """Per domain: unique training tokens, natural weight, bytes per token, documents, held-out tokens."""
+    rows = data.get("corpus") or ()
+    if not rows:
+        return _missing("corpus")
+    total = sum(row["tokens"] for row in rows)
+    tokenizer = data.get("tokenizer")
+    table = _table(
+        "Corpus", "domain", "tokens", "natural", "bytes/token", "documents", "held-out tokens",
+        caption=f"{scaled(total)} training tokens" + (f", {whole(tokenizer['vocab'])} pieces" if tokenizer else ""),
+    )  # fmt: skip
+    for row in rows[:_ROWS]:
+        table.add_row(
+            escape(row["domain"]), whole(row["tokens"]), percent(row["tokens"] / total if total else None),
+            fixed(row["bytes"] / row["tokens"] if row["tokens"] else None, 2), whole(row["documents"]),
+            whole(row["held_out_tokens"]),
+        )  # fmt: skip
+    return _with_rest(table, len(rows), "domains")
+
+
+def runs_table(data: Data) -> RenderableType:
+    """Per metric over all runs: mean and best loss, the unigram loss beside them, spread over mixtures and seed noise."""
+    runs: Sequence[Data] = data.get("runs") or ()
+    if not runs:
+        return _missing("runs")
+    done = [run for run in runs if run["status"] == "done"]
+    failed = [run for run in runs if run["status"] != "done"]
+    table = _table(
+        f"Proxy runs: {len(done)} of {len(runs)} done", "metric", "mean loss", "best", "unigram", "spread (sd)",
+        "noise (sd)", "spread/noise",
+        caption="\n".join(
+            ["nats/token; a loss near the unigram loss has learnt frequencies and little else"]
+            + [f"{run['run_id']} failed: {run['reason']}" for run in failed[:5]]
+            + ([f"and {len(failed) - 5} more failed"] if len(failed) > 5 else [])
+        ),
+    )  # fmt: skip
+    metrics = data.get("metrics") or list(dict.fromkeys(name for run in done for name in run["losses"]))
+    for metric in metrics[:_ROWS]:
+        losses = _known(run["losses"].get(metric) for run in done)
+        designed = _known(run["losses"].get(metric) for run in done if run.get("role") != "repeat")
+        unigram = _known((run.get("unigram") or {}).get(metric) for run in done)
+        spread, noise = _deviation(designed), ((data.get("noise") or {}).get(metric) or {}).get("sd")
+        table.add_row(
+            escape(metric), fixed(_mean(losses)), fixed(min(losses, default=None)), fixed(_mean(unigram)), fixed(spread),
+            fixed(noise, 4) if noise is not None else "not measured", multiple(spread, noise),
+        )  # fmt: skip
+    return _with_rest(table, len(metrics), "metrics")
+
+
+def validation_table(data: Data) -> RenderableType:
+    """Per law or baseline: its errors on runs it had not seen, on the objective (else the mean over the metrics)."""
+    validation = data.get("validation")
+    if not validation:
+        return _missing("validation")
+    scores: Mapping[str, Mapping[str, Data]] = validation["scores"]
+    over = "objective" if all("objective" in found for found in scores.values()) else ""
+    form = "; form chosen: " + ", ".join(f"{m} {f}" for m, f in list((validation.get("chosen") or {}).items())[:4])
+    table = _table(
+        f"Prediction of unseen runs, {over or 'mean over the metrics'}", "by", "relative error", "error, nats/token",
+        "rank correlation", "inside 90 % interval",
+        caption=f"{validation.get('folds')} folds, {validation.get('repeats', 1)} times"
+        + (form if validation.get("chosen") else ""),
+    )  # fmt: skip
+    for name, found in scores.items():
+        rows = [found[over]] if over else list(found.values())
+        table.add_row(
+            escape(name), percent(_mean(_known(row.get("relative") for row in rows)), 2),
+            fixed(_mean(_known(row.get("mae") for row in rows)), 4),
+            fixed(_mean(_known(row.get("spearman") for row in rows)), 2),
+            percent(_mean(_known(row.get("coverage") for row in rows)), 0),
+        )  # fmt: skip
+    return table
+
+
+def optimum_table(data: Data) -> RenderableType:
+    """Per domain: the named mixtures' weights, the bounds, and the epochs of the recipe."""
+    mixtures = {name: weights for name, weights in (data.get("mixtures") or {}).items() if weights}
+    domains = data.get("domains") or ()
+    if not mixtures or not domains:
+        return _missing("mixtures")
+    bounds, epochs = data.get("bounds") or {}, (data.get("recipe") or {}).get("epochs") or {}
+    names = list(mixtures)
+    table = _table("Mixtures: weight of each domain in training tokens", "domain", *names, "allowed", "epochs")
+    order = sorted(range(len(domains)), key=lambda n: -mixtures[names[-1]][n])
+    for n in order[:_ROWS]:
+        allowed = f"{percent(bounds['low'][n])}..{percent(bounds['high'][n])}" if bounds else MISSING
+        table.add_row(
+            escape(domains[n]), *(_strong(percent(mixtures[name][n]), name == "optimized") for name in names),
+            allowed, fixed(epochs.get(domains[n]), 2),
+        )  # fmt: skip
+    return _with_rest(table, len(domains), "domains")
+
+
+def verify_table(data: Data) -> RenderableType:
+    """Per mixture: predicted and measured difference to the reference with 90 % intervals, ranks, steps and verdict."""
+    verify = data.get("verify")
+    if not verify or not verify.get("rows"):
+        return _missing("verification")
+    noise, base = verify.get("objective_noise"), reference(data)
+    table = _table(
+        f"Verification at {verify['size']}, {scaled(verify['tokens'])} tokens, seeds: {len(verify['seeds'])}",
+        "mixture", "predicted", "measured", "/noise", "rank", "steps",
+        caption=f"difference to {base} of the objective, nats/token (90 % interval); rank: predicted>measured; steps to "
+        f"{base}'s final loss; noise {fixed(noise, 4)} (sd between seeds)",
+    )  # fmt: skip
+    for row in verify["rows"]:
+        measured = row.get("measured")
+        share = row.get("steps_share")
+        table.add_row(
+            escape(row["mixture"]), interval(row.get("predicted")), interval(measured) if measured else "reference",
+            multiple(measured["value"], noise) if measured else MISSING,
+            f"{row.get('rank_predicted') or MISSING}>{row.get('rank_measured') or MISSING}",
+            percent(share, 0) if share is not None else "never",
+        )  # fmt: skip
+    for row in verify["rows"]:
+        if row.get("verdict"):
+            _say(table, f"{row['mixture']}: {row['verdict']}")
+    return table
+
+
+def off_target_table(data: Data) -> RenderableType:
+    """Per metric: the reference's loss and every other mixture's difference to it, with its multiple of the noise."""
+    verify = data.get("verify") or {}
+    rows = {row["mixture"]: row for row in verify.get("rows") or () if row.get("losses")}
+    name_of_base = reference(data)
+    if name_of_base not in rows or len(rows) < 2:
+        return _missing("off-target losses")
+    others = [name for name in rows if name != name_of_base]
+    targets = set(data.get("target_metrics") or ())
+    table = _table(
+        f"Difference to {name_of_base} of every loss", "metric", name_of_base, *others, "noise (sd)",
+        caption="nats/token, and how many times the noise; * is a target",
+    )  # fmt: skip
+    base = rows[name_of_base]["losses"]
+    metrics = sorted(base, key=lambda metric: metric not in targets)
+    for metric in metrics[:_ROWS]:
+        noise = (verify.get("noise") or {}).get(metric)
+        gaps = [rows[name]["losses"].get(metric, float("nan")) - base[metric] for name in others]
+        table.add_row(
+            escape(metric) + ("*" if metric in targets else ""), fixed(base[metric]),
+            *(f"{signed(gap)} {multiple(gap, noise):>5}" for gap in gaps), fixed(noise, 4),
+        )  # fmt: skip
+    return _with_rest(table, len(metrics), "metrics")
+
+
+def final_phase_table(data: Data) -> RenderableType:
+    """Per metric, targets first: both branches' losses, their difference and its multiple of the noise."""
+    final = data.get("final_phase")
+    if not final or not final.get("rows"):
+        return _missing("final phase")
+    table = _table(
+        f"Final phase: the last {percent(1 - final['start'], 0)} on an upsampled mixture", "metric", "continued",
+        "upsampled", "difference", "/noise", "noise (sd)", caption="nats/token; * is a target; below zero is a gain",
+    )  # fmt: skip
+    rows = sorted(final["rows"], key=lambda row: (row["kind"] != "target", row["difference"]))
+    for row in rows[:_ROWS]:
+        table.add_row(
+            escape(row["metric"]) + ("*" if row["kind"] == "target" else ""), fixed(row["continued"]),
+            fixed(row["upsampled"]), signed(row["difference"]), multiple(row["difference"], row["noise"]),
+            fixed(row["noise"], 4),
+        )  # fmt: skip
+    return _with_rest(table, len(rows), "metrics")
+
+
+def recipe_table(data: Data) -> RenderableType:
+    """Per domain: the weight in each phase, epochs and unique tokens; the forecasts below."""
+    recipe = data.get("recipe")
+    if not recipe or not recipe.get("phases"):
+        return _missing("recipe")
+    phases, epochs, supply = recipe["phases"], recipe.get("epochs") or {}, recipe.get("supply") or {}
+    forecasts = [
+        f"{one['metric']}: {one['kind']}"
+        + (f" to {one['reference']}" if one.get("reference") else "")
+        + f" {(interval(one) if one['kind'] == 'difference' else _level(one))} {one['unit']}, for "
+        + (
+            f"{scaled(one['params'])} parameters, {scaled(one['tokens'])} tokens"
+            if one.get("params")
+            else "the size of the runs"
+        )
+        for one in recipe.get("forecasts") or ()
+    ]
+    table = _table(
+        f"Recipe: {scaled(recipe['tokens'])} tokens", "domain",
+        *(f"phase {n}: {scaled(phase['tokens'])} tokens" for n, phase in enumerate(phases, 1)), "epochs",
+        "unique tokens", caption="\n".join(forecasts[:8]) or None,
+    )  # fmt: skip
+    domains = list(phases[0]["weights"])
+    for name in domains[:_ROWS]:
+        table.add_row(
+            escape(name), *(percent(phase["weights"][name], 2) for phase in phases),
+            fixed(epochs.get(name), 2) if epochs else "unknown", whole(supply.get(name)),
+        )  # fmt: skip
+    return _with_rest(table, len(domains), "domains")
+
+
+def _level(one: Data) -> str:
+    return f"{fixed(one['value'])} ({fixed(one['low'])} to {fixed(one['high'])})"
+
+
+def _with_rest(table: Table, count: int, what: str) -> Table:
+    if count > _ROWS:
+        _say(table, f"and {count - _ROWS} more {what}; all are in the report")
+    return table
+
+
+def _strong(text: str, strong: bool) -> str:
+    return f"[bold]{text}[/]" if strong else text
+
+
+def _short(text: str, width: int) -> str:
+    return text if len(text) <= width else text[: width - 1] + "…"
+
+
+def _known(values: Any) -> list[float]:
+    return [float(value) for value in values if value is not None]
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return sum(values) / len(values) if values else None
+
+
+def _deviation(values: Sequence[float]) -> float | None:
+    centre = _mean(values)
+    if centre is None or len(values) < 2:
+        return None
+    return float((sum((value - centre) ** 2 for value in values) / (len(values) - 1)) ** 0.5)

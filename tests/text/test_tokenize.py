@@ -1,0 +1,180 @@
+"""From curated documents to token stores: held out apart, resumable, the same whatever the workers."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from curation_for_tests import HERE, Counting, Stopping, hashes, jsonl, run
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mixwright.core.corpus import Corpus
+from mixwright.core.document import text_hash
+from mixwright.core.errors import DataError
+from mixwright.core.rng import rng
+from mixwright.curate.pipeline import Options as CurateOptions
+from mixwright.engine.local import LocalEngine
+from mixwright.engine.task import Engine
+from mixwright.store.artifact import Draft, Workspace, read_json
+from mixwright.store.tokens import TokenStore
+from mixwright.text.tokenize import held_out, tokenize
+from mixwright.text.tokenizer import Options, load
+
+SMALL = Options(vocab=300, sample_bytes=2_000, held_out_bytes=400)
+SEQ_LEN = 16
+
+
+def documents(name: str, count: int) -> list[str]:
+    random = rng(0, name)
+    words = [f"{name}{n}" for n in range(50)]
+    return [" ".join(random.choice(words, 12)) for _ in range(count)]
+
+
+def curated(base: Path, counts: Mapping[str, int], target: int = 20) -> Path:
+    """A curate artifact with one source per domain; ``zeta`` first, so that order is not that of names."""
+    sources = {name: jsonl(base / f"{name}.jsonl", documents(name, count)) for name, count in counts.items()}
+    targets = {"goal": jsonl(base / "goal.jsonl", documents("goal", target))}
+    return run(base, sources, targets, CurateOptions(), work="curated")[1].path
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return curated(tmp_path, {"zeta": 60, "alpha": 40})
+
+
+def encode(
+    folder: Path, work: str = "tokens", options: Options = SMALL, engine: Engine = HERE, seq_len: int = SEQ_LEN
+) -> tuple[Corpus, Draft]:
+    draft = Workspace(folder.parent / work).draft("tokenize", "key")
+    return tokenize(folder, options, draft=draft, engine=engine, seq_len=seq_len, base=folder.parent), draft
+
+
+def texts_of(store: TokenStore, tokenizer: Path) -> list[str]:
+    ends = np.flatnonzero(store.ids == store.manifest["end"])
+    return [load(tokenizer).decode(part.tolist()) for part in np.split(store.ids, ends + 1)[:-1]]
+
+
+def test_every_text_is_in_one_store(folder: Path) -> None:
+    corpus, draft = encode(folder)
+    assert corpus.names == ("zeta", "alpha")
+    assert corpus == Corpus.from_dict(read_json(draft.path / "corpus.json"))
+    metrics = read_json(draft.path / "metrics.json")
+    assert set(metrics) == {"val:zeta", "val:alpha", "target:goal"}
+    for domain in corpus.domains:
+        train, val = (TokenStore.open(draft.path / part / domain.name) for part in ("train", "val"))
+        kept, apart = (texts_of(store, draft.path / "tokenizer.json") for store in (train, val))
+        whole = pq.read_table(folder / f"documents/{domain.name}.parquet")["text"].to_pylist()
+        assert sorted(kept + apart) == sorted(whole)
+        assert not set(kept) & set(apart)
+        assert kept == [text for text in whole if text in set(kept)]
+        assert [text_hash(text) for text in apart] == sorted(text_hash(text) for text in whole)[: len(apart)]
+        assert (domain.tokens, domain.documents) == (train.tokens, len(kept))
+        assert domain.bytes == sum(len(text.encode()) for text in kept)
+        told = metrics[f"val:{domain.name}"]
+        assert told["bytes"] == sum(len(text.encode()) for text in apart) >= 400
+        assert told == {
+            "path": f"val/{domain.name}",
+            "tokens": val.tokens,
+            "documents": len(apart),
+            "bytes": told["bytes"],
+        }
+        train.check()
+        assert train.manifest["tokenizer"] == corpus.tokenizer
+        assert train.vocab == corpus.vocab <= 300
+    assert metrics["target:goal"]["documents"] == 20
+
+
+def test_the_tokenizer_never_sees_targets_or_held_out_text(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mixwright.text import tokenizer
+
+    seen: list[str] = []
+    real = tokenizer.train
+
+    def spy(texts: Iterator[str], vocab: int, out: Path) -> Any:
+        seen.extend(texts)
+        return real(iter(seen), vocab, out)
+
+    monkeypatch.setattr(tokenizer, "train", spy)
+    _, draft = encode(folder)
+    per_domain = {name: sum(len(text) for text in seen if text.startswith(name)) for name in ("zeta", "alpha")}
+    assert per_domain == {"zeta": 2000, "alpha": 2000}
+    trained = {
+        text for name in per_domain
+        for text in texts_of(TokenStore.open(draft.path / "train" / name), draft.path / "tokenizer.json")
+    }  # fmt: skip
+    assert all(any(whole.startswith(text) for whole in trained) for text in seen)
+
+
+def test_same_bytes_with_two_processes(folder: Path) -> None:
+    _, one = encode(folder, "one")
+    _, two = encode(folder, "two", engine=LocalEngine(2))
+    assert hashes(one.path) == hashes(two.path)
+
+
+@pytest.mark.parametrize("finished", range(4))
+def test_interrupted_between_domains(folder: Path, finished: int) -> None:
+    _, whole = encode(folder, "whole")
+    with pytest.raises(KeyboardInterrupt):
+        encode(folder, engine=Stopping(finished))
+    engine = Counting()
+    _, draft = encode(folder, engine=engine)
+    assert engine.names == ["tokenizer", "zeta", "alpha", "goal"][finished:]
+    assert hashes(draft.path) == hashes(whole.path)
+
+
+@pytest.mark.parametrize("gone", [["train/zeta/*"], ["train/zeta/manifest.json", "train/zeta/000.idx"], ["facts.json"]])
+def test_interrupted_while_writing(folder: Path, gone: list[str]) -> None:
+    """What a killed process leaves: everything up to a file, and not what comes after it."""
+    _, whole = encode(folder, "whole")
+    _, draft = encode(folder)
+    for pattern in gone:
+        for path in draft.path.glob(pattern):
+            path.unlink()
+    assert hashes(draft.path) != hashes(whole.path)
+    encode(folder)
+    assert hashes(draft.path) == hashes(whole.path)
+
+
+def test_adopted_tokenizer(folder: Path) -> None:
+    _, draft = encode(folder, "first")
+    corpus, second = encode(folder, "second", Options(path=str(draft.path / "tokenizer.json"), held_out_bytes=400))
+    assert corpus == encode(folder, "first")[0]
+    assert hashes(second.path) == hashes(draft.path)
+
+
+@pytest.mark.parametrize(
+    ("counts", "target", "sentence"),
+    [
+        ({"a": 60, "b": 1}, 20, r"held-out part of domain b has 0 tokens, .* curation kept 1 of 1 documents"),
+        ({"a": 60, "b": 0}, 20, r"Domain b has 0 tokens, too few for one window of 17; curation kept 0 of 0"),
+        ({"a": 60}, 0, r"Target goal has 0 tokens"),
+    ],
+)
+def test_too_small_for_one_window(tmp_path: Path, counts: dict[str, int], target: int, sentence: str) -> None:
+    with pytest.raises(DataError, match=sentence):
+        encode(curated(tmp_path, counts, target))
+
+
+def test_a_window_longer_than_a_domain(folder: Path) -> None:
+    with pytest.raises(DataError, match=r"Domain zeta has \d+ tokens, too few for one window of 100001"):
+        encode(folder, seq_len=100_000)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.tuples(st.sampled_from([text_hash(str(n)) for n in range(30)]), st.integers(0, 1000)), max_size=40))
+def test_held_out_by_hash(rows: list[tuple[str, int]]) -> None:
+    size_of = dict(rows)
+    names, sizes = [name for name, _ in rows], np.array([size_of[name] for name, _ in rows], dtype=np.int64)
+    options = Options(held_out=0.1, held_out_bytes=50)
+    apart = held_out(names, sizes, options)
+    chosen = {name for name, out in zip(names, apart, strict=True) if out}
+    assert chosen.isdisjoint(name for name, out in zip(names, apart, strict=True) if not out)
+    assert bool(chosen) == (len(set(names)) > 1)
+    if len(chosen) > 1:
+        assert sizes[apart].sum() <= 0.2 * sizes.sum()
+    order = rng(0, "order").permutation(len(rows))
+    again = held_out([names[at] for at in order], sizes[order], options)
+    assert {names[at] for at, out in zip(order, again, strict=True) if out} == chosen

@@ -1,0 +1,160 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from mixwright.core.errors import DataError, StudyError
+from mixwright.core.mixture import Mixture
+from mixwright.core.run import ModelSize
+from mixwright.train import loop
+from mixwright.train.branch import branch
+from mixwright.train.trainers.builtin import Builtin
+
+#: 480 tokens in 15 steps of 2 windows of 16
+TINY = Builtin(
+    seq_len=16, batch=2, eval_tokens=128, trajectory_evals=5, trajectory_eval_tokens=32, checkpoint_seconds=1e-9
+)
+
+
+class Killed(Exception):
+    """Stands for a kill: nothing in the trainer catches it."""
+
+
+def train(run, corpus, out, *, options=TINY, keep=(), parent=None, stop_at=None):
+    """Train; with ``stop_at`` the process 'dies' after that step. Returns what was written."""
+    out.mkdir(parents=True, exist_ok=True)
+    steps = []
+
+    def progress(fraction: float, **facts) -> None:
+        steps.append(facts["loss"])
+        if stop_at is not None and len(steps) >= stop_at:
+            raise Killed
+
+    arguments = options.task(run, corpus=corpus.path, out=out, checkpoints=keep, parent=parent).arguments
+    try:
+        loop.train_task(progress, **json.loads(json.dumps(arguments)))
+    except Killed:
+        return steps
+    return {name: json.loads((out / f"{name}.json").read_text()) for name in ("observation", "trajectory", "facts")}
+
+
+def same(one, other) -> bool:
+    """Equal to the last bit in everything but time."""
+    return (
+        one["observation"]["losses"] == other["observation"]["losses"]
+        and one["observation"]["bpb"] == other["observation"]["bpb"]
+        and one["trajectory"] == other["trajectory"]
+        and one["facts"]["train_losses"] == other["facts"]["train_losses"]
+    )
+
+
+def test_it_learns_and_says_what_it_measured(corpus, make_run, tmp_path) -> None:
+    options = replace(TINY, lr=0.03, batch=8, checkpoint_seconds=60)
+    made = train(replace(make_run(tokens=128 * 100), size=ModelSize(16, 1)), corpus, tmp_path, options=options)
+    seen = made["observation"]
+    assert (seen["status"], seen["tokens"], seen["step"]) == ("done", 12800, 100)
+    assert set(seen["losses"]) == set(seen["bpb"]) == set(seen["unigram"])
+    assert len(seen["losses"]) == 5
+    assert all(seen["losses"][f"val:{name}"] < seen["unigram"][f"val:{name}"] - 0.2 for name in "abc")
+    assert [point["tokens"] for point in made["trajectory"]] == [2560, 5120, 7680, 10240, 12800]
+    assert set(made["trajectory"][0]["losses"]) == {"target:x", "target:y"}
+    assert [step for step, _ in made["facts"]["train_losses"]] == list(range(1, 101))
+    assert made["facts"]["cpu_seconds"] > 0
+
+
+@pytest.mark.parametrize("stops", [[1], [7], [14], [3, 2, 5]])
+def test_killed_at_any_step_and_resumed_it_is_the_same_to_the_bit(corpus, make_run, tmp_path, stops) -> None:
+    run = make_run()
+    whole = train(run, corpus, tmp_path / "whole")
+    for stop in stops:
+        assert len(train(run, corpus, tmp_path / "killed", stop_at=stop)) == stop
+    resumed = train(run, corpus, tmp_path / "killed")
+    assert same(whole, resumed)
+
+
+def test_a_resumed_run_does_not_begin_again(corpus, make_run, tmp_path) -> None:
+    train(make_run(), corpus, tmp_path, stop_at=10)
+    left = train(make_run(), corpus, tmp_path, stop_at=100)
+    assert isinstance(left, dict)
+    folders = [path.name for path in (tmp_path / ".resume").iterdir()]
+    assert folders == ["0000000014"]
+
+
+def test_seed_and_mixture_matter(corpus, make_run, tmp_path) -> None:
+    first = train(make_run(), corpus, tmp_path / "1")["observation"]["losses"]
+    assert train(make_run(), corpus, tmp_path / "2")["observation"]["losses"] == first
+    assert train(make_run(seed=1), corpus, tmp_path / "3")["observation"]["losses"] != first
+    assert train(make_run(weights=(0.1, 0.1, 0.8)), corpus, tmp_path / "4")["observation"]["losses"] != first
+
+
+@pytest.mark.parametrize("kind", ["linear", "cosine", "wsd"])
+def test_a_branch_that_changes_nothing_is_its_parent_to_the_bit(corpus, make_run, tmp_path, kind) -> None:
+    options = replace(TINY, lr_schedule=kind)
+    parent = make_run()
+    whole = train(parent, corpus, tmp_path / "parent", options=options, keep=(384,))
+    child = branch(parent, 384, parent.schedule.phases[0].mixture, run_id="child")
+    again = train(child, corpus, tmp_path / "child", options=options, parent=tmp_path / "parent")
+    assert same(whole, again)
+
+
+def test_a_branch_shares_the_past_and_not_the_rest(corpus, make_run, tmp_path) -> None:
+    parent = make_run()
+    whole = train(parent, corpus, tmp_path / "parent", keep=(384,))
+    child = branch(parent, 384, Mixture(("a", "b", "c"), np.array([0.0, 0.0, 1.0])), run_id="child")
+    other = train(child, corpus, tmp_path / "child", parent=tmp_path / "parent")
+    assert other["facts"]["train_losses"][:12] == whole["facts"]["train_losses"][:12]
+    assert other["facts"]["train_losses"][13:] != whole["facts"]["train_losses"][13:]
+    assert other["trajectory"][:4] == whole["trajectory"][:4]
+    assert other["observation"]["losses"] != whole["observation"]["losses"]
+    killed = tmp_path / "killed"
+    train(child, corpus, killed, parent=tmp_path / "parent", stop_at=2)
+    assert same(other, train(child, corpus, killed, parent=tmp_path / "parent"))
+
+
+def test_a_branch_needs_a_checkpoint_that_fits(corpus, make_run, tmp_path) -> None:
+    parent, mixture = make_run(), Mixture.uniform(("a", "b", "c"))
+    train(parent, corpus, tmp_path / "parent", keep=(384,))
+    child = branch(parent, 352, mixture, run_id="child")
+    with pytest.raises(DataError, match="kept no checkpoint"):
+        train(child, corpus, tmp_path / "1", parent=tmp_path / "parent")
+    stranger = branch(make_run(seed=5), 384, mixture, run_id="child")
+    with pytest.raises(DataError, match="belongs to another plan"):
+        train(stranger, corpus, tmp_path / "2", parent=tmp_path / "parent")
+    larger = branch(replace(parent, size=ModelSize(16, 1)), 384, mixture, run_id="child")
+    with pytest.raises(DataError, match="another shape than 16x1"):
+        train(larger, corpus, tmp_path / "3", parent=tmp_path / "parent")
+    with pytest.raises(DataError, match="must start between its tokens 0 and 480"):
+        branch(parent, 480, mixture, run_id="child")
+
+
+def test_a_loss_that_is_not_finite_fails_the_run_with_its_step(corpus, make_run, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(loop, "factor", lambda kind, step, steps, **_: float("inf") if step == 6 else 1.0)
+    made = train(make_run(), corpus, tmp_path)
+    assert made["observation"]["status"] == "failed"
+    assert made["observation"]["reason"] == "its loss is nan at step 8 (256 tokens)"
+    assert made["observation"]["losses"] == {}
+    assert len(made["facts"]["train_losses"]) == 7
+
+
+def test_checkpoints_outside_the_run_are_refused(corpus, make_run, tmp_path) -> None:
+    for tokens in (3, 5000):
+        with pytest.raises(StudyError, match="the run goes from 32 to 480"):
+            train(make_run(), corpus, tmp_path, keep=(tokens,))
+
+
+def test_no_corpus_is_told(make_run, tmp_path) -> None:
+    task = TINY.task(make_run(), corpus=None, out=tmp_path)
+    with pytest.raises(StudyError, match="needs tokens"):
+        loop.train_task(lambda *_, **__: None, **task.arguments)
+
+
+def test_matrices_inside_follow_the_width() -> None:
+    model = loop.Model(ModelSize(96, 1), np.full(10, 0.1), 0)
+    optimizer, names = loop._optimizer(model, Builtin(lr=0.02, lr_width=48))
+    peak = {names[p]: group["peak"] for group in optimizer.param_groups for p in group["params"]}
+    assert peak["blocks.0.down"] == peak["blocks.0.query_key_value"] == pytest.approx(0.01)
+    assert {peak[name] for name in ("embedding", "head", "bias", "norm", "blocks.0.feed_norm")} == {0.02}
+    assert len(peak) == len(list(model.parameters()))
