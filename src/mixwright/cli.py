@@ -32,7 +32,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON value instead
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only the result's place.")]
 HERE = Path("study.yaml")
 #: what typer raises for a wrong flag: the class that BadParameter and its siblings share
-_USAGE = typer.BadParameter.__mro__[1]
+_USAGE: type[Exception] = typer.BadParameter.__bases__[0]
 
 
 def _flow(study: Path, *, quiet: bool, as_json: bool) -> Flow:
@@ -267,7 +267,7 @@ def _guarded(call: Callable[[], Any]) -> int:
     except typer.Exit as stop:
         return stop.exit_code
     except _USAGE as error:
-        error.show()  # type: ignore[attr-defined]
+        error.show()  # type: ignore[attr-defined]  # the base class has it in every version
         return 2
     except (KeyboardInterrupt, typer.Abort):
         return _fail("Stopped. The same command goes on where it was.", 130)

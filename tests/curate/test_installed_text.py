@@ -29,7 +29,9 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any
 def test_the_same_every_time(small: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
     folder, told = small
     again = harvest(tmp_path, megabytes=3)
-    assert told == again == json.loads((folder / "harvest.json").read_text())
+    found = json.loads((folder / "harvest.json").read_text())
+    assert told == again == found
+    assert list(told["sources"]) == list(found["sources"])
     for path in folder.rglob("*.jsonl"):
         assert file_hash(path) == file_hash(tmp_path / path.relative_to(folder))
 

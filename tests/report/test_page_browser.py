@@ -13,7 +13,7 @@ import pytest
 from headless_browser import Browser, chromium
 from made_up_study import report_data
 
-from mixwright.laws._fit import load_fit
+from mixwright.core.law import Fit
 from mixwright.report.page import write_page
 from mixwright.report.words import signed
 
@@ -135,6 +135,22 @@ def test_an_empty_report_is_a_page(show: Any) -> None:
     assert browser.run("document.querySelectorAll('main > section').length") == 0
 
 
+def test_another_reference_is_called_by_its_name(show: Any, data: Data) -> None:
+    renamed = json.loads(json.dumps(data).replace('"natural"', '"current"'))
+    browser = show(renamed)
+    _clean(browser)
+    assert _state(browser)["figures"] == FIGURES
+    assert "difference to the current mixture" in browser.run("document.querySelector('#verify').textContent")
+    assert "below the current mixture's" in browser.run("document.querySelector('.headline').textContent")
+
+
+def test_a_validation_without_scores_is_said_in_its_notes(show: Any, data: Data) -> None:
+    few = {"scores": {}, "chosen": {}, "held_out": {}, "folds": 0, "repeats": 0, "notes": ["Too few mixtures."]}
+    browser = show({**data, "validation": few})
+    _clean(browser)
+    assert browser.run("document.querySelector('#law').textContent.includes('Too few mixtures.')")
+
+
 def test_a_table_of_runs_alone(show: Any, data: Data) -> None:
     """What someone has who brought only a CSV of runs."""
     wanted = ("schema", "domains", "metrics", "runs", "validation", "fit", "objective", "mixtures", "recipe")
@@ -171,8 +187,8 @@ def test_very_long_names_are_cut_and_told_in_the_tip(show: Any) -> None:
     assert browser.run("[...document.querySelectorAll('text.label.mark')].some((t) => t.textContent.endsWith('…'))")
 
 
-def test_a_slider_gives_what_the_fit_predicts(show: Any, data: Data) -> None:
-    browser = show(data)
+def test_a_slider_gives_what_the_fit_predicts(show: Any, data: Data, fit: Fit) -> None:
+    browser = show({**data, "fit": fit.to_dict()})
     browser.run(
         "(() => { document.querySelectorAll('#try .buttons button')[0].click();"  # natural
         " const slider = document.querySelectorAll('#try input[type=range]')[2];"
@@ -182,7 +198,6 @@ def test_a_slider_gives_what_the_fit_predicts(show: Any, data: Data) -> None:
     natural = np.array(data["mixtures"]["natural"])
     weights = natural * (1 - 0.49) / (1 - natural[2])
     weights[2] = 0.49
-    fit = load_fit(data["fit"])
     objective = np.array([data["metric_weights"].get(metric, 0.0) for metric in fit.metrics])
     gap = float(fit.difference(weights[None], natural, objective)[0][0])
     level = float(fit.predict(weights[None]).mean[0] @ objective)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mixwright.core.errors import DataError, StudyError
-from mixwright.store.artifact import Workspace, content_key, write_atomic, write_json, written_aside
+from mixwright.store.artifact import Workspace, content_key, to_json, write_atomic, write_json, written_aside
 
 
 def seal(workspace: Workspace, key: str = "k", text: str = "hello") -> None:
@@ -75,6 +75,7 @@ def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path: Path) -> Non
 
 def test_keys_depend_on_every_part() -> None:
     assert content_key({"a": 1, "b": 2}) == content_key({"b": 2, "a": 1})
+    assert to_json({"b": 2, "a": 1}).index("b") < to_json({"b": 2, "a": 1}).index("a"), "the order of domains is kept"
     assert content_key("a", "b") != content_key("ab")
     assert content_key({"a": 0.1}) != content_key({"a": 0.1 + 1e-17 + 1e-16})
 

@@ -28,7 +28,7 @@ from mixwright.curate.installed_files import (
     versions,
     written_by_hand,
 )  # fmt: skip
-from mixwright.store.artifact import write_atomic, write_json
+from mixwright.store.artifact import read_json, write_atomic, write_json
 
 SCHEMA = "mixwright/harvest/1"
 #: a domain gets at least this many bytes (or all it has), and at most this weight of the whole
@@ -154,7 +154,8 @@ def harvest(out: Path, *, megabytes: float = 24.0, on_progress: OnProgress | Non
     told["notes"] = notes
     write_json(out / "harvest.json", told)
     report("harvest", 1.0, {})
-    return told
+    found: dict[str, Any] = read_json(out / "harvest.json")  # in the order in which it is found again later
+    return found
 
 
 def _write(path: Path, texts: Sequence[_Text], rule: str, licence: str = "") -> dict[str, Any]:

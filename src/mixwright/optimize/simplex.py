@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -163,22 +164,18 @@ class Region:
     def sample(self, count: int, rng: np.random.Generator) -> Array:
         """``count`` mixtures drawn uniformly from the region, ``(count, D)``, by independent hit-and-run walks."""
         basis = self.directions()
-        centre = self.centre()
-        w = np.repeat(centre[None], count, axis=0)
+        w = np.repeat(self.centre[None], count, axis=0)
         for _ in range(_WALK * max(1, len(basis))) if len(basis) else ():
             step = rng.standard_normal((count, len(basis))) @ basis
             back, ahead = self._reach(w, step)
             w = w + (back + (ahead - back) * rng.random(count))[:, None] * step
         return np.clip(w, self.low, self.high)
 
+    @cached_property
     def centre(self) -> Array:
         """A mixture well inside: the mean of the corners at which one domain is largest or smallest."""
-        size = len(self.domains)
-        if not self.groups:
-            return _onto_box(np.full((1, size), 1 / size), self.low, self.high)[0] * 0.5 + 0.5 * np.mean(
-                [self.least(sign * row)[0] for row in np.eye(size) for sign in (1, -1)], axis=0
-            )
-        return np.asarray(np.mean([self.least(sign * row)[0] for row in np.eye(size) for sign in (1, -1)], axis=0))
+        corners = [self.least(sign * row)[0] for row in np.eye(len(self.domains)) for sign in (1, -1)]
+        return np.asarray(self.project(np.mean(corners, axis=0)[None])[0])
 
     def _reach(self, w: Array, step: Array) -> tuple[Array, Array]:
         """How far one may go back and ahead along ``step (N, D)`` from ``w (N, D)``: ``(N,)`` each."""

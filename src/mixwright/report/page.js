@@ -18,7 +18,9 @@ const SECTIONS = [
 window.__mixwright = state;
 window.addEventListener("error", (event) => state.errors.push(String(event.message)));
 window.addEventListener("unhandledrejection", (event) => state.errors.push(String(event.reason)));
-document.addEventListener("securitypolicyviolation", (event) => state.errors.push(`blocked: ${event.violatedDirective} ${event.blockedURI}`));
+document.addEventListener("securitypolicyviolation", (event) =>
+  state.errors.push(`blocked: ${event.violatedDirective} ${event.blockedURI}`),
+);
 
 /** Draws into an element that already stands on the page, so that figures know their width. */
 function attempt(where, host, draw) {
@@ -49,13 +51,16 @@ function build() {
 /** Shows in the contents which section is being read. */
 function watchPlace(contents) {
   const links = new Map([...contents.querySelectorAll("a")].map((link) => [link.getAttribute("href").slice(1), link]));
-  const watcher = new IntersectionObserver((entries) => {
-    for (const entry of entries) {
-      if (!entry.isIntersecting) continue;
-      for (const link of links.values()) link.removeAttribute("aria-current");
-      links.get(entry.target.id)?.setAttribute("aria-current", "true");
-    }
-  }, { rootMargin: "-20% 0px -70% 0px" });
+  const watcher = new IntersectionObserver(
+    (entries) => {
+      for (const entry of entries) {
+        if (!entry.isIntersecting) continue;
+        for (const link of links.values()) link.removeAttribute("aria-current");
+        links.get(entry.target.id)?.setAttribute("aria-current", "true");
+      }
+    },
+    { rootMargin: "-20% 0px -70% 0px" },
+  );
   for (const section of document.querySelectorAll("main > section")) watcher.observe(section);
 }
 

@@ -56,7 +56,8 @@ function ticksAbout(low, high, count) {
   const power = 10 ** Math.floor(Math.log10(rough));
   const step = [1, 2, 5, 10].map((k) => k * power).find((size) => size >= rough * 0.999);
   const ticks = [];
-  for (let n = Math.ceil(low / step - 1e-9); n * step <= high + step * 1e-9; n++) ticks.push(Number((n * step).toPrecision(12)));
+  for (let n = Math.ceil(low / step - 1e-9); n * step <= high + step * 1e-9; n++)
+    ticks.push(Number((n * step).toPrecision(12)));
   return ticks;
 }
 
@@ -84,9 +85,14 @@ const decimals = (ticks) => Math.min(4, Math.max(0, ...ticks.map((tick) => (Stri
 /** A figure with its title, a line on how to read it, the drawing, and the same numbers as a table. */
 function figure(parent, { title, words = "", key = null, draw, numbers = null, tall = false }) {
   const host = el("div", { class: tall ? "drawing tall" : "drawing" });
-  const node = el("figure", {},
-    el("figcaption", {}, el("strong", {}, title), words ? ` ${words}` : ""), key, host,
-    numbers ? folded("The same as a table", numbers) : null);
+  const node = el(
+    "figure",
+    {},
+    el("figcaption", {}, el("strong", {}, title), words ? ` ${words}` : ""),
+    key,
+    host,
+    numbers ? folded("The same as a table", numbers) : null,
+  );
   parent.append(node);
   let width = 0;
   let drawn = false;
@@ -96,9 +102,15 @@ function figure(parent, { title, words = "", key = null, draw, numbers = null, t
     width = next;
     try {
       const picture = draw(width);
-      fill(picture, {
-        role: "img", tabindex: "0", "aria-label": `${title}. ${words} Arrow keys walk through the marks.`,
-      }, []);
+      fill(
+        picture,
+        {
+          role: "img",
+          tabindex: "0",
+          "aria-label": `${title}. ${words} Arrow keys walk through the marks.`,
+        },
+        [],
+      );
       host.replaceChildren(picture);
       if (!drawn) state.figures++;
       drawn = true;
@@ -130,7 +142,10 @@ function listen(host) {
     else hideTip();
   });
   host.addEventListener("pointerleave", hideTip);
-  host.addEventListener("focusout", () => { walked = -1; hideTip(); });
+  host.addEventListener("focusout", () => {
+    walked = -1;
+    hideTip();
+  });
   host.addEventListener("keydown", (event) => {
     const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
     if (event.key === "Escape") hideTip();
@@ -167,15 +182,23 @@ const SHAPES = {
   circle: (x, y, r) => svg("circle", { cx: x, cy: y, r }),
   square: (x, y, r) => svg("rect", { x: x - r * 0.9, y: y - r * 0.9, width: 1.8 * r, height: 1.8 * r }),
   triangle: (x, y, r) => svg("path", { d: `M${x} ${y - 1.2 * r}L${x + 1.15 * r} ${y + 0.9 * r}H${x - 1.15 * r}Z` }),
-  diamond: (x, y, r) => svg("path", { d: `M${x} ${y - 1.35 * r}L${x + 1.25 * r} ${y}L${x} ${y + 1.35 * r}L${x - 1.25 * r} ${y}Z` }),
+  diamond: (x, y, r) =>
+    svg("path", { d: `M${x} ${y - 1.35 * r}L${x + 1.25 * r} ${y}L${x} ${y + 1.35 * r}L${x - 1.25 * r} ${y}Z` }),
 };
 
 /** How each mixture looks everywhere on the page: colour and shape. */
 const LOOKS = {
-  natural: ["m-natural", "circle"], uniform: ["m-uniform", "square"], guess: ["m-guess", "triangle"],
+  natural: ["m-natural", "circle"],
+  uniform: ["m-uniform", "square"],
+  guess: ["m-guess", "triangle"],
   optimized: ["m-optimized", "diamond"],
 };
-const SPARE = [["d2", "circle"], ["d4", "square"], ["d6", "triangle"], ["d1", "diamond"]];
+const SPARE = [
+  ["d2", "circle"],
+  ["d4", "square"],
+  ["d6", "triangle"],
+  ["d1", "diamond"],
+];
 
 function look(name) {
   if (name === REFERENCE) return LOOKS.natural;
@@ -193,10 +216,14 @@ function mixturePoint(name, x, y, r = 5.5) {
 }
 
 function legend(entries) {
-  return el("p", { class: "legend" }, entries.map(([name, picture]) => {
-    const icon = svg("svg", { width: 18, height: 14, viewBox: "0 0 18 14", "aria-hidden": "true" }, picture(9, 7));
-    return el("span", {}, icon, ` ${name}`);
-  }));
+  return el(
+    "p",
+    { class: "legend" },
+    entries.map(([name, picture]) => {
+      const icon = svg("svg", { width: 18, height: 14, viewBox: "0 0 18 14", "aria-hidden": "true" }, picture(9, 7));
+      return el("span", {}, icon, ` ${name}`);
+    }),
+  );
 }
 
 const swatch = (tone) => (x, y) => svg("rect", { x: x - 6, y: y - 5, width: 12, height: 10, class: `${tone} area` });
@@ -208,7 +235,10 @@ const mixtureLegend = (names) => legend(names.map((name) => [name, (x, y) => mix
  * One row per thing, all on one horizontal axis. rows: [{label, side, hint, draw(g, x, y, height)}]; side is the text at
  * the right. domain, axis: range and name of the axis; zero: where a line stands; root: square-root axis.
  */
-function rowChart(width, { rows, domain, axis, format, zero = null, root = false, height = 26, band = null, head = "" }) {
+function rowChart(
+  width,
+  { rows, domain, axis, format, zero = null, root = false, height = 26, band = null, head = "" },
+) {
   const narrow = width < 560;
   const widest = Math.max(0, ...rows.map((row) => textWidth(row.label, 13, row.strong)));
   const left = narrow ? 10 : Math.min(widest + 14, width * 0.36);
@@ -229,11 +259,21 @@ function rowChart(width, { rows, domain, axis, format, zero = null, root = false
     }
   }
   if (band) {
-    picture.append(mark(svg("rect", {
-      class: "band", x: x.at(band.low), y: top, width: Math.max(1, x.at(band.high) - x.at(band.low)), height: bottom - top,
-    }), ...band.tip));
+    picture.append(
+      mark(
+        svg("rect", {
+          class: "band",
+          x: x.at(band.low),
+          y: top,
+          width: Math.max(1, x.at(band.high) - x.at(band.low)),
+          height: bottom - top,
+        }),
+        ...band.tip,
+      ),
+    );
   }
-  if (zero !== null) picture.append(svg("line", { class: "zero", x1: x.at(zero), x2: x.at(zero), y1: top, y2: bottom }));
+  if (zero !== null)
+    picture.append(svg("line", { class: "zero", x1: x.at(zero), x2: x.at(zero), y1: top, y2: bottom }));
   if (head && !narrow) picture.append(svg("text", { class: "side", x: width - 4, y: 13, "text-anchor": "end" }, head));
   rows.forEach((row, n) => {
     const middle = top + n * step + lift + height / 2;
@@ -242,19 +282,34 @@ function rowChart(width, { rows, domain, axis, format, zero = null, root = false
     row.draw(group, x, middle, height);
     picture.append(group);
   });
-  picture.append(svg("text", {
-    class: "axis", x: narrow ? width - 8 : (x.from + x.to) / 2, y: bottom + 36, "text-anchor": narrow ? "end" : "middle",
-  }, fitted(axis, width - 12, 12)));
+  picture.append(
+    svg(
+      "text",
+      {
+        class: "axis",
+        x: narrow ? width - 8 : (x.from + x.to) / 2,
+        y: bottom + 36,
+        "text-anchor": narrow ? "end" : "middle",
+      },
+      fitted(axis, width - 12, 12),
+    ),
+  );
   return picture;
 }
 
 function drawLabel(picture, row, { narrow, left, width, base }) {
   const room = narrow ? width - 16 - (row.side ? textWidth(row.side, 12) : 0) : left - 8;
   const shown = fitted(row.label, room, 13, row.strong);
-  const label = svg("text", {
-    class: row.strong ? "label strong" : "label", x: narrow ? 4 : left - 4, y: base,
-    "text-anchor": narrow ? "start" : "end",
-  }, shown);
+  const label = svg(
+    "text",
+    {
+      class: row.strong ? "label strong" : "label",
+      x: narrow ? 4 : left - 4,
+      y: base,
+      "text-anchor": narrow ? "start" : "end",
+    },
+    shown,
+  );
   if (shown !== row.label || row.hint) mark(label, row.label, row.hint);
   picture.append(label);
   if (row.side) {
@@ -263,11 +318,18 @@ function drawLabel(picture, row, { narrow, left, width, base }) {
 }
 
 /** A dot with its interval. values: {value, low, high}; hollow: predicted, not measured. */
-function drawInterval(group, x, y, values, { tone = "m-optimized", hollow = false, tip = [], shape = "circle", r = 5 }) {
+function drawInterval(
+  group,
+  x,
+  y,
+  values,
+  { tone = "m-optimized", hollow = false, tip = [], shape = "circle", r = 5 },
+) {
   if (known(values.low) && known(values.high)) {
     const ends = [values.low, values.high].map((value) => Math.max(x.from, Math.min(x.to, x.at(value))));
     group.append(svg("line", { class: `${tone} whisker`, x1: ends[0], x2: ends[1], y1: y, y2: y }));
-    for (const end of ends) group.append(svg("line", { class: `${tone} whisker`, x1: end, x2: end, y1: y - 4, y2: y + 4 }));
+    for (const end of ends)
+      group.append(svg("line", { class: `${tone} whisker`, x1: end, x2: end, y1: y - 4, y2: y + 4 }));
   }
   const point = SHAPES[shape](x.at(values.value), y, r);
   point.setAttribute("class", `${tone} ${hollow ? "hollow" : "point"}`);
@@ -286,14 +348,22 @@ function plane(width, height, { x, y, xName, yName, xFormat, yFormat, right = 16
   const writeX = xFormat || ((tick) => fixed(tick, decimals(xScale.ticks)));
   const picture = svg("svg", { width, height, viewBox: `0 0 ${width} ${height}` });
   for (const tick of yScale.ticks) {
-    picture.append(svg("line", { class: "grid", x1: left, x2: width - right, y1: yScale.at(tick), y2: yScale.at(tick) }));
-    picture.append(svg("text", { class: "tick", x: left - 7, y: yScale.at(tick) + 4, "text-anchor": "end" }, writeY(tick)));
+    picture.append(
+      svg("line", { class: "grid", x1: left, x2: width - right, y1: yScale.at(tick), y2: yScale.at(tick) }),
+    );
+    picture.append(
+      svg("text", { class: "tick", x: left - 7, y: yScale.at(tick) + 4, "text-anchor": "end" }, writeY(tick)),
+    );
   }
   for (const tick of xScale.ticks) {
-    picture.append(svg("text", { class: "tick", x: xScale.at(tick), y: bottom + 18, "text-anchor": "middle" }, writeX(tick)));
+    picture.append(
+      svg("text", { class: "tick", x: xScale.at(tick), y: bottom + 18, "text-anchor": "middle" }, writeX(tick)),
+    );
   }
   picture.append(svg("line", { class: "zero", x1: left, x2: width - right, y1: bottom, y2: bottom }));
-  picture.append(svg("text", { class: "axis", x: (left + width - right) / 2, y: height - 6, "text-anchor": "middle" }, xName));
+  picture.append(
+    svg("text", { class: "axis", x: (left + width - right) / 2, y: height - 6, "text-anchor": "middle" }, xName),
+  );
   picture.append(svg("text", { class: "axis", x: 2, y: 12 }, yName));
   return { picture, x: xScale, y: yScale, left, bottom, right: width - right };
 }
@@ -304,16 +374,32 @@ function lineChart(width, { series, lines = [], crossings = [], xName, yName, xF
   const names = [...new Set(series.map((one) => one.name))];
   const right = Math.min(width * 0.32, Math.max(...names.map((name) => textWidth(name, 12, true))) + 20);
   const all = series.flatMap((one) => one.points);
-  const room = plane(width, height, { x: extent(all.map((point) => point[0]), 0), y, xName, yName, xFormat, right });
+  const room = plane(width, height, {
+    x: extent(
+      all.map((point) => point[0]),
+      0,
+    ),
+    y,
+    xName,
+    yName,
+    xFormat,
+    right,
+  });
   const inside = (value) => Math.max(room.y.at(y[1]), Math.min(room.bottom, room.y.at(value)));
   for (const line of lines) {
     const at = room.y.at(line.y);
-    room.picture.append(mark(svg("line", { class: `${line.tone} dashed`, x1: room.left, x2: room.right, y1: at, y2: at }), line.label));
+    room.picture.append(
+      mark(svg("line", { class: `${line.tone} dashed`, x1: room.left, x2: room.right, y1: at, y2: at }), line.label),
+    );
   }
   for (const one of series) {
     const shown = visible(one.points, y[1]);
-    const path = shown.map(([a, b], n) => `${n ? "L" : "M"}${room.x.at(a).toFixed(1)} ${inside(b).toFixed(1)}`).join("");
-    room.picture.append(mark(svg("path", { class: `${one.tone} line${one.dashed ? " dashed" : ""}`, d: path }), ...one.tip));
+    const path = shown
+      .map(([a, b], n) => `${n ? "L" : "M"}${room.x.at(a).toFixed(1)} ${inside(b).toFixed(1)}`)
+      .join("");
+    room.picture.append(
+      mark(svg("path", { class: `${one.tone} line${one.dashed ? " dashed" : ""}`, d: path }), ...one.tip),
+    );
   }
   for (const cross of crossings) {
     const point = SHAPES.circle(room.x.at(cross.x), room.y.at(cross.y), 4.5);
@@ -333,14 +419,21 @@ function visible(points, top) {
 }
 
 function endLabels(room, series, names) {
-  const ends = names.map((name) => {
-    const mine = series.filter((one) => one.name === name);
-    return { name, tone: mine[0].tone, y: room.y.at(mean(mine.map((one) => one.points.at(-1)[1]))) };
-  }).sort((a, b) => a.y - b.y);
+  const ends = names
+    .map((name) => {
+      const mine = series.filter((one) => one.name === name);
+      return { name, tone: mine[0].tone, y: room.y.at(mean(mine.map((one) => one.points.at(-1)[1]))) };
+    })
+    .sort((a, b) => a.y - b.y);
   spreadOut(ends, 15, 24, room.bottom);
   for (const end of ends) {
-    room.picture.append(svg("text", { class: `${end.tone} end`, x: room.right + 6, y: end.y + 4 },
-      fitted(end.name, Math.max(20, room.picture.viewBox.baseVal.width - room.right - 8), 12, true)));
+    room.picture.append(
+      svg(
+        "text",
+        { class: `${end.tone} end`, x: room.right + 6, y: end.y + 4 },
+        fitted(end.name, Math.max(20, room.picture.viewBox.baseVal.width - room.right - 8), 12, true),
+      ),
+    );
   }
 }
 

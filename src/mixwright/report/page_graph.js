@@ -23,14 +23,22 @@ const PAIRWISE = {
 
 function applyNode(node, args, weights, tokens, params) {
   switch (node.op) {
-    case "const": return Float64Array.from(node.value);
-    case "weights": return Float64Array.from(weights);
-    case "tokens": return Float64Array.of(tokens);
-    case "params": return Float64Array.of(params);
-    case "exp": return args[0].map(Math.exp);
-    case "log": return args[0].map(Math.log);
-    case "tile": return tileValue(args[0], node.times);
-    case "sum": return sumBlocks(args[0], node.size || args[0].length);
+    case "const":
+      return Float64Array.from(node.value);
+    case "weights":
+      return Float64Array.from(weights);
+    case "tokens":
+      return Float64Array.of(tokens);
+    case "params":
+      return Float64Array.of(params);
+    case "exp":
+      return args[0].map(Math.exp);
+    case "log":
+      return args[0].map(Math.log);
+    case "tile":
+      return tileValue(args[0], node.times);
+    case "sum":
+      return sumBlocks(args[0], node.size || args[0].length);
     default:
       if (!PAIRWISE[node.op]) throw new Error(`unknown operation ${node.op} in the fit's graph`);
       return args.reduce((one, other) => pairwise(PAIRWISE[node.op], one, other));
@@ -82,14 +90,17 @@ function lossDifference(fit, here, reference, apart, weights) {
   let variance = 0;
   if (members > 1) {
     const gaps = Array.from({ length: members }, (_, b) =>
-      used.reduce((total, [metric, q]) => total + q * (here[metric].members[b] - reference[metric].members[b]), 0));
+      used.reduce((total, [metric, q]) => total + q * (here[metric].members[b] - reference[metric].members[b]), 0),
+    );
     const centre = gaps.reduce((a, b) => a + b, 0) / members;
     variance = gaps.reduce((total, value) => total + (value - centre) ** 2, 0) / (members - 1);
   }
   if (fit.misfit && fit.reach) {
     const unlike = -2 * Math.expm1(-apart / fit.reach);
-    const misfit = used.reduce((total, [, q, n]) =>
-      total + used.reduce((inner, [, p, m]) => inner + q * p * (fit.misfit[n][m] || 0), 0), 0);
+    const misfit = used.reduce(
+      (total, [, q, n]) => total + used.reduce((inner, [, p, m]) => inner + q * p * (fit.misfit[n][m] || 0), 0),
+      0,
+    );
     variance += unlike * Math.max(0, misfit);
   }
   return { mean: gap, spread: Math.sqrt(variance) };

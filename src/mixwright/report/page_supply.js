@@ -5,7 +5,9 @@ const DOMAIN_TONES = 8; // colours for domains; the others share one grey
 /** The answer drawn: each domain's weight in the natural mixture and in the one to use. */
 function drawAnswer(parent) {
   const { mixtures, domains } = DATA;
-  const best = mixtures?.optimized || DATA.recipe?.phases?.[0] && domains?.map((name) => DATA.recipe.phases[0].weights[name] ?? 0);
+  const best =
+    mixtures?.optimized ||
+    (DATA.recipe?.phases?.[0] && domains?.map((name) => DATA.recipe.phases[0].weights[name] ?? 0));
   if (!best || !domains) return;
   const before = REFERENCE && mixtures?.[REFERENCE];
   const order = domains.map((_, n) => n).sort((a, b) => best[b] - best[a]);
@@ -18,19 +20,36 @@ function drawAnswer(parent) {
       if (before) {
         const ends = { x1: x.at(before[n]), x2: x.at(best[n]), y1: y, y2: y };
         group.append(svg("line", { class: "m-optimized whisker", ...ends }));
-        group.append(mark(mixturePoint(REFERENCE, x.at(before[n]), y), domains[n], `${REFERENCE} ${percent(before[n])}`));
+        group.append(
+          mark(mixturePoint(REFERENCE, x.at(before[n]), y), domains[n], `${REFERENCE} ${percent(before[n])}`),
+        );
       }
       group.append(mark(mixturePoint("optimized", x.at(best[n]), y), domains[n], `optimized ${percent(best[n])}`));
     },
   }));
   const highest = Math.max(...best, ...(before || []));
   figure(parent, {
-    title: "The optimized mixture", words: `Weight of each domain in training tokens${before ? `, from ${REFERENCE} to optimized` : ""}.`
-      + (order.length > shown.length ? ` The ${shown.length} largest of ${order.length} domains.` : ""),
+    title: "The optimized mixture",
+    words:
+      `Weight of each domain in training tokens${before ? `, from ${REFERENCE} to optimized` : ""}.` +
+      (order.length > shown.length ? ` The ${shown.length} largest of ${order.length} domains.` : ""),
     key: mixtureLegend(before ? [REFERENCE, "optimized"] : ["optimized"]),
-    draw: (width) => rowChart(width, { rows, domain: [0, highest * 1.02], axis: "weight", format: (tick) => percent(tick, 0) }),
-    numbers: table([{ name: "domain", words: true }, ...(before ? [{ name: REFERENCE }] : []), { name: "optimized" }, { name: "epochs" }],
-      order.map((n) => [domains[n], ...(before ? [percent(before[n])] : []), percent(best[n]), fixed(epochs[domains[n]], 2)])),
+    draw: (width) =>
+      rowChart(width, { rows, domain: [0, highest * 1.02], axis: "weight", format: (tick) => percent(tick, 0) }),
+    numbers: table(
+      [
+        { name: "domain", words: true },
+        ...(before ? [{ name: REFERENCE }] : []),
+        { name: "optimized" },
+        { name: "epochs" },
+      ],
+      order.map((n) => [
+        domains[n],
+        ...(before ? [percent(before[n])] : []),
+        percent(best[n]),
+        fixed(epochs[domains[n]], 2),
+      ]),
+    ),
   });
 }
 
@@ -43,16 +62,25 @@ function sectionSources(section) {
   const order = ruleOrder(all);
   const [read, kept] = [sum(all.map((row) => row.read.documents)), sum(all.map((row) => row.kept.documents))];
   const dropped = sum(all.map((row) => sum(Object.values(row.first_dropped || {}))));
-  section.append(paragraph(
-    `Of ${whole(read)} documents, ${whole(kept)} were kept and ${whole(dropped)} dropped. `,
-    read === kept + dropped ? "The sum holds for every rule and every source; each dropped document stands in the ledger with all the rules it failed."
-      : el("strong", { class: "caution" }, "These do not add up; do not trust this table.")));
+  section.append(
+    paragraph(
+      `Of ${whole(read)} documents, ${whole(kept)} were kept and ${whole(dropped)} dropped. `,
+      read === kept + dropped
+        ? "The sum holds for every rule and every source; each dropped document stands in the ledger with all the rules it failed."
+        : el("strong", { class: "caution" }, "These do not add up; do not trust this table."),
+    ),
+  );
   funnel(section, "Training sources", sources, order);
   if (targets?.length) {
-    section.append(paragraph("Targets are never trained on. Documents that share a run of 13 words with any training text were removed from them."));
+    section.append(
+      paragraph(
+        "Targets are never trained on. Documents that share a run of 13 words with any training text were removed from them.",
+      ),
+    );
     funnel(section, "Targets", targets, order);
   }
-  if (rules?.length) section.append(folded("The rules and how many documents failed each", rulesTable(rules, all, order)));
+  if (rules?.length)
+    section.append(folded("The rules and how many documents failed each", rulesTable(rules, all, order)));
   if (samples?.length) section.append(folded("Some of what was dropped", ...samples.map(sample)));
   return true;
 }
@@ -72,40 +100,116 @@ function funnel(section, title, sources, order) {
       const total = source.read.documents || 1;
       const piece = (share, tone, ...tip) => {
         const width = Math.max(0, x.at(at + share) - x.at(at) - 1);
-        if (share > 0) group.append(mark(svg("rect", { class: `${tone} area`, x: x.at(at), y: y - height * 0.32, width: Math.max(1, width), height: height * 0.64 }), ...tip));
+        if (share > 0)
+          group.append(
+            mark(
+              svg("rect", {
+                class: `${tone} area`,
+                x: x.at(at),
+                y: y - height * 0.32,
+                width: Math.max(1, width),
+                height: height * 0.64,
+              }),
+              ...tip,
+            ),
+          );
         at += share;
       };
-      piece(source.kept.documents / total, "kept", source.name, `kept ${whole(source.kept.documents)} documents (${percent(source.kept.documents / total)})`, `${scaled(source.kept.bytes)}B of text`);
+      piece(
+        source.kept.documents / total,
+        "kept",
+        source.name,
+        `kept ${whole(source.kept.documents)} documents (${percent(source.kept.documents / total)})`,
+        `${scaled(source.kept.bytes)}B of text`,
+      );
       order.forEach((rule, n) => {
         const count = source.first_dropped?.[rule] || 0;
-        piece(count / total, `r${n % 6}`, source.name, `${rule}: ${whole(count)} documents (${percent(count / total)})`, "counted under the first rule it failed");
+        piece(
+          count / total,
+          `r${n % 6}`,
+          source.name,
+          `${rule}: ${whole(count)} documents (${percent(count / total)})`,
+          "counted under the first rule it failed",
+        );
       });
     },
   }));
   figure(section, {
-    title, words: "Share of the documents read: kept, then dropped under the first rule failed.",
+    title,
+    words: "Share of the documents read: kept, then dropped under the first rule failed.",
     key: legend([["kept", swatch("kept")], ...order.map((rule, n) => [rule, swatch(`r${n % 6}`)])]),
-    draw: (width) => rowChart(width, { rows, domain: [0, 1], axis: "share of documents read", format: (tick) => percent(tick, 0), head: "read → kept" }),
+    draw: (width) =>
+      rowChart(width, {
+        rows,
+        domain: [0, 1],
+        axis: "share of documents read",
+        format: (tick) => percent(tick, 0),
+        head: "read → kept",
+      }),
     tall: rows.length > 24,
   });
-  section.append(folded(`${title}: where from, and every number`, table(
-    [{ name: "source", words: true }, { name: "domain", words: true }, { name: "taken by the rule", words: true }, { name: "licence", words: true }],
-    sources.map((source) => [source.name, source.domain || MISSING, source.rule || MISSING, source.licence || MISSING])), table(
-    [{ name: "source", words: true }, { name: "documents read" }, { name: "bytes read" }, ...order.map((rule) => ({ name: rule, hint: `documents first dropped by ${rule}` })),
-      { name: "documents kept" }, { name: "bytes kept" }, { name: "kept" }],
-    sources.map((source) => [source.name, whole(source.read.documents), `${scaled(source.read.bytes)}B`, ...order.map((rule) => whole(source.first_dropped?.[rule] || 0)),
-      whole(source.kept.documents), `${scaled(source.kept.bytes)}B`, percent(source.kept.documents / (source.read.documents || 1))]))));
+  section.append(
+    folded(
+      `${title}: where from, and every number`,
+      table(
+        [
+          { name: "source", words: true },
+          { name: "domain", words: true },
+          { name: "taken by the rule", words: true },
+          { name: "licence", words: true },
+        ],
+        sources.map((source) => [
+          source.name,
+          source.domain || MISSING,
+          source.rule || MISSING,
+          source.licence || MISSING,
+        ]),
+      ),
+      table(
+        [
+          { name: "source", words: true },
+          { name: "documents read" },
+          { name: "bytes read" },
+          ...order.map((rule) => ({ name: rule, hint: `documents first dropped by ${rule}` })),
+          { name: "documents kept" },
+          { name: "bytes kept" },
+          { name: "kept" },
+        ],
+        sources.map((source) => [
+          source.name,
+          whole(source.read.documents),
+          `${scaled(source.read.bytes)}B`,
+          ...order.map((rule) => whole(source.first_dropped?.[rule] || 0)),
+          whole(source.kept.documents),
+          `${scaled(source.kept.bytes)}B`,
+          percent(source.kept.documents / (source.read.documents || 1)),
+        ]),
+      ),
+    ),
+  );
 }
 
 function rulesTable(rules, all, order) {
   const named = new Map(rules.map((rule) => [rule.rule, rule]));
   const count = (key, rule) => sum(all.map((row) => row[key]?.[rule] || 0));
   return table(
-    [{ name: "rule", words: true }, { name: "signal", words: true }, { name: "least" }, { name: "most" },
-      { name: "documents failing it", hint: "a document may fail several rules" }, { name: "first failed here" }],
-    [...new Set([...order, ...named.keys()])].map((rule) => [rule, named.get(rule)?.signal || MISSING,
-      known(named.get(rule)?.min) ? String(named.get(rule).min) : MISSING, known(named.get(rule)?.max) ? String(named.get(rule).max) : MISSING,
-      whole(count("dropped", rule)), whole(count("first_dropped", rule))]));
+    [
+      { name: "rule", words: true },
+      { name: "signal", words: true },
+      { name: "least" },
+      { name: "most" },
+      { name: "documents failing it", hint: "a document may fail several rules" },
+      { name: "first failed here" },
+    ],
+    [...new Set([...order, ...named.keys()])].map((rule) => [
+      rule,
+      named.get(rule)?.signal || MISSING,
+      known(named.get(rule)?.min) ? String(named.get(rule).min) : MISSING,
+      known(named.get(rule)?.max) ? String(named.get(rule).max) : MISSING,
+      whole(count("dropped", rule)),
+      whole(count("first_dropped", rule)),
+    ]),
+  );
 }
 
 function sample(row) {
@@ -114,9 +218,17 @@ function sample(row) {
     const bound = row.thresholds?.[n];
     return rule + (known(value) ? ` = ${Number(value.toPrecision(4))}` : "") + (bound ? ` (wanted ${bound})` : "");
   });
-  return el("div", { class: "sample" },
-    el("p", {}, el("span", { class: "where" }, `${row.source} · ${row.path}:${row.row}`), ` failed ${reasons.join(", ")}`),
-    row.start ? el("pre", {}, row.start) : null);
+  return el(
+    "div",
+    { class: "sample" },
+    el(
+      "p",
+      {},
+      el("span", { class: "where" }, `${row.source} · ${row.path}:${row.row}`),
+      ` failed ${reasons.join(", ")}`,
+    ),
+    row.start ? el("pre", {}, row.start) : null,
+  );
 }
 
 /* -- corpus ---------------------------------------------------------------------------------------------------- */
@@ -125,31 +237,78 @@ function sectionCorpus(section) {
   const { corpus, tokenizer } = DATA;
   if (!corpus?.length) return false;
   const total = sum(corpus.map((row) => row.tokens));
-  section.append(paragraph(
-    `${scaled(total)} unique training tokens in ${corpus.length} domains`,
-    tokenizer ? `, cut by a tokenizer of ${whole(tokenizer.vocab)} pieces (${String(tokenizer.hash).slice(0, 8)})` : "",
-    ". The natural mixture takes each domain in proportion to its tokens. Held-out text is chosen by its hash and never trained on."));
+  section.append(
+    paragraph(
+      `${scaled(total)} unique training tokens in ${corpus.length} domains`,
+      tokenizer
+        ? `, cut by a tokenizer of ${whole(tokenizer.vocab)} pieces (${String(tokenizer.hash).slice(0, 8)})`
+        : "",
+      ". The natural mixture takes each domain in proportion to its tokens. Held-out text is chosen by its hash and never trained on.",
+    ),
+  );
   const rows = corpus.map((row) => ({
-    label: row.domain, side: `${scaled(row.tokens)} · ${fixed(row.bytes / row.tokens, 2)} B/token`,
+    label: row.domain,
+    side: `${scaled(row.tokens)} · ${fixed(row.bytes / row.tokens, 2)} B/token`,
     draw: (group, x, y, height) => {
-      const bar = (from, to, tone, ...tip) => group.append(mark(svg("rect", {
-        class: `${tone} area`, x: x.at(from), y: y - height * 0.32, width: Math.max(1, x.at(to) - x.at(from)), height: height * 0.64,
-      }), row.domain, ...tip));
-      bar(0, row.tokens, "kept", `${whole(row.tokens)} training tokens, ${percent(row.tokens / total)} of all`, `${whole(row.documents)} documents`);
+      const bar = (from, to, tone, ...tip) =>
+        group.append(
+          mark(
+            svg("rect", {
+              class: `${tone} area`,
+              x: x.at(from),
+              y: y - height * 0.32,
+              width: Math.max(1, x.at(to) - x.at(from)),
+              height: height * 0.64,
+            }),
+            row.domain,
+            ...tip,
+          ),
+        );
+      bar(
+        0,
+        row.tokens,
+        "kept",
+        `${whole(row.tokens)} training tokens, ${percent(row.tokens / total)} of all`,
+        `${whole(row.documents)} documents`,
+      );
       bar(row.tokens, row.tokens + row.held_out_tokens, "r1", `${whole(row.held_out_tokens)} held-out tokens`);
     },
   }));
   figure(section, {
-    title: "Tokens per domain", words: "Training tokens, and beside them the held-out part.",
-    key: legend([["training", swatch("kept")], ["held out", swatch("r1")]]),
-    draw: (width) => rowChart(width, {
-      rows, domain: [0, Math.max(...corpus.map((row) => row.tokens + row.held_out_tokens)) * 1.01], axis: "tokens", format: scaled,
-      head: "tokens · bytes/token",
-    }),
-    numbers: table([{ name: "domain", words: true }, { name: "training tokens" }, { name: "natural weight" }, { name: "text, bytes" },
-      { name: "bytes/token" }, { name: "documents" }, { name: "held-out tokens" }],
-    corpus.map((row) => [row.domain, whole(row.tokens), percent(row.tokens / total), `${scaled(row.bytes)}B`,
-      fixed(row.bytes / row.tokens, 2), whole(row.documents), whole(row.held_out_tokens)])),
+    title: "Tokens per domain",
+    words: "Training tokens, and beside them the held-out part.",
+    key: legend([
+      ["training", swatch("kept")],
+      ["held out", swatch("r1")],
+    ]),
+    draw: (width) =>
+      rowChart(width, {
+        rows,
+        domain: [0, Math.max(...corpus.map((row) => row.tokens + row.held_out_tokens)) * 1.01],
+        axis: "tokens",
+        format: scaled,
+        head: "tokens · bytes/token",
+      }),
+    numbers: table(
+      [
+        { name: "domain", words: true },
+        { name: "training tokens" },
+        { name: "natural weight" },
+        { name: "text, bytes" },
+        { name: "bytes/token" },
+        { name: "documents" },
+        { name: "held-out tokens" },
+      ],
+      corpus.map((row) => [
+        row.domain,
+        whole(row.tokens),
+        percent(row.tokens / total),
+        `${scaled(row.bytes)}B`,
+        fixed(row.bytes / row.tokens, 2),
+        whole(row.documents),
+        whole(row.held_out_tokens),
+      ]),
+    ),
     tall: rows.length > 24,
   });
   return true;
@@ -161,7 +320,8 @@ const finished = () => (DATA.runs || []).filter((run) => run.status === "done");
 
 /** Weights of the objective over the metrics of the table, summing to one. */
 function objectiveWeights(metrics) {
-  const given = DATA.metric_weights && Object.keys(DATA.metric_weights).length ? DATA.metric_weights : DATA.objective?.metrics;
+  const given =
+    DATA.metric_weights && Object.keys(DATA.metric_weights).length ? DATA.metric_weights : DATA.objective?.metrics;
   const raw = metrics.map((metric) => (given && Object.keys(given).length ? given[metric] || 0 : 1));
   const total = sum(raw) || 1;
   return raw.map((value) => value / total);
@@ -179,8 +339,12 @@ function sectionMixtures(section) {
   const names = Object.keys(mixtures || {}).filter((name) => mixtures[name]);
   if (!domains || (!names.length && !runs?.length)) return false;
   const designed = (runs || []).filter((run) => run.weights && run.role !== "repeat");
-  section.append(paragraph(
-    runs?.length ? `Models were trained on ${designed.length} designed mixtures. ` : "", "A mixture gives each domain a weight: the fraction of training tokens drawn from it."));
+  section.append(
+    paragraph(
+      runs?.length ? `Models were trained on ${designed.length} designed mixtures. ` : "",
+      "A mixture gives each domain a weight: the fraction of training tokens drawn from it.",
+    ),
+  );
   mixtureStrips(section, names, designed);
   if (runs?.length) mixtureBars(section);
   return true;
@@ -196,28 +360,76 @@ function mixtureStrips(section, names, designed) {
       const [low, high] = [bounds?.low?.[n], bounds?.high?.[n]];
       if (known(low) && known(high)) {
         const to = Math.min(high, highest);
-        group.append(mark(svg("rect", { class: "band", x: x.at(low), y: y - height * 0.34, width: Math.max(1, x.at(to) - x.at(low)), height: height * 0.68 }),
-          domain, `allowed: ${percent(low)} to ${percent(high)}`));
+        group.append(
+          mark(
+            svg("rect", {
+              class: "band",
+              x: x.at(low),
+              y: y - height * 0.34,
+              width: Math.max(1, x.at(to) - x.at(low)),
+              height: height * 0.68,
+            }),
+            domain,
+            `allowed: ${percent(low)} to ${percent(high)}`,
+          ),
+        );
       }
       for (const run of designed) {
         const at = x.at(run.weights[n]);
-        group.append(mark(svg("line", { class: run.status === "done" ? "strip" : "strip failed", x1: at, x2: at, y1: y - height * 0.26, y2: y + height * 0.26 }),
-          run.run_id, `${domain} ${percent(run.weights[n])}`, run.status === "done" ? "" : "failed"));
+        group.append(
+          mark(
+            svg("line", {
+              class: run.status === "done" ? "strip" : "strip failed",
+              x1: at,
+              x2: at,
+              y1: y - height * 0.26,
+              y2: y + height * 0.26,
+            }),
+            run.run_id,
+            `${domain} ${percent(run.weights[n])}`,
+            run.status === "done" ? "" : "failed",
+          ),
+        );
       }
-      for (const name of names) group.append(mark(mixturePoint(name, x.at(mixtures[name][n]), y), name, `${domain} ${percent(mixtures[name][n])}`));
+      for (const name of names)
+        group.append(
+          mark(mixturePoint(name, x.at(mixtures[name][n]), y), name, `${domain} ${percent(mixtures[name][n])}`),
+        );
     },
   }));
   figure(section, {
-    title: "Weights", words: "Each stroke is the weight a designed mixture gives the domain; the shaded part is what floors, ceilings and epoch caps allow.",
+    title: "Weights",
+    words:
+      "Each stroke is the weight a designed mixture gives the domain; the shaded part is what floors, ceilings and epoch caps allow.",
     key: mixtureLegend(names),
-    draw: (width) => rowChart(width, { rows, domain: [0, highest * 1.02], axis: "weight (square-root axis)", format: (tick) => percent(tick, 0), root: true, height: 28 }),
-    numbers: table([{ name: "domain", words: true }, ...names.map((name) => ({ name })), { name: "allowed" }, { name: "designed, least" }, { name: "designed, most" }],
+    draw: (width) =>
+      rowChart(width, {
+        rows,
+        domain: [0, highest * 1.02],
+        axis: "weight (square-root axis)",
+        format: (tick) => percent(tick, 0),
+        root: true,
+        height: 28,
+      }),
+    numbers: table(
+      [
+        { name: "domain", words: true },
+        ...names.map((name) => ({ name })),
+        { name: "allowed" },
+        { name: "designed, least" },
+        { name: "designed, most" },
+      ],
       domains.map((domain, n) => {
         const seen = designed.map((run) => run.weights[n]);
-        return [domain, ...names.map((name) => percent(mixtures[name][n])),
+        return [
+          domain,
+          ...names.map((name) => percent(mixtures[name][n])),
           bounds?.low ? `${percent(bounds.low[n])} to ${percent(bounds.high[n])}` : MISSING,
-          seen.length ? percent(Math.min(...seen)) : MISSING, seen.length ? percent(Math.max(...seen)) : MISSING];
-      })),
+          seen.length ? percent(Math.min(...seen)) : MISSING,
+          seen.length ? percent(Math.max(...seen)) : MISSING,
+        ];
+      }),
+    ),
     tall: rows.length > 20,
   });
 }
@@ -225,32 +437,71 @@ function mixtureStrips(section, names, designed) {
 /** Every swept mixture as a bar, the best for the objective at the top. */
 function mixtureBars(section) {
   const { domains } = DATA;
-  const runs = finished().filter((run) => run.weights && run.role !== "repeat")
-    .map((run) => ({ ...run, value: objectiveOf(run.losses) })).filter((run) => known(run.value)).sort((a, b) => a.value - b.value);
+  const runs = finished()
+    .filter((run) => run.weights && run.role !== "repeat")
+    .map((run) => ({ ...run, value: objectiveOf(run.losses) }))
+    .filter((run) => known(run.value))
+    .sort((a, b) => a.value - b.value);
   if (runs.length < 2) return;
   const weight = domains.map((_, n) => mean(runs.map((run) => run.weights[n])));
-  const largest = domains.map((_, n) => n).sort((a, b) => weight[b] - weight[a]).slice(0, domains.length > DOMAIN_TONES ? DOMAIN_TONES - 1 : DOMAIN_TONES);
+  const largest = domains
+    .map((_, n) => n)
+    .sort((a, b) => weight[b] - weight[a])
+    .slice(0, domains.length > DOMAIN_TONES ? DOMAIN_TONES - 1 : DOMAIN_TONES);
   const colours = new Map([...largest].sort((a, b) => a - b).map((n, at) => [n, `d${at}`]));
   const rest = domains.map((_, n) => n).filter((n) => !colours.has(n));
   const rows = runs.map((run) => ({
-    label: run.run_id, side: fixed(run.value),
+    label: run.run_id,
+    side: fixed(run.value),
     draw: (group, x, y, height) => {
       let at = 0;
       const piece = (share, tone, ...tip) => {
         if (share <= 0) return;
-        group.append(mark(svg("rect", { class: `${tone} area`, x: x.at(at), y: y - height * 0.36, width: Math.max(0.5, x.at(at + share) - x.at(at) - 1), height: height * 0.72 }), ...tip));
+        group.append(
+          mark(
+            svg("rect", {
+              class: `${tone} area`,
+              x: x.at(at),
+              y: y - height * 0.36,
+              width: Math.max(0.5, x.at(at + share) - x.at(at) - 1),
+              height: height * 0.72,
+            }),
+            ...tip,
+          ),
+        );
         at += share;
       };
-      for (const [n, tone] of colours) piece(run.weights[n], tone, run.run_id, `${domains[n]} ${percent(run.weights[n])}`, `objective ${fixed(run.value)}`);
+      for (const [n, tone] of colours)
+        piece(
+          run.weights[n],
+          tone,
+          run.run_id,
+          `${domains[n]} ${percent(run.weights[n])}`,
+          `objective ${fixed(run.value)}`,
+        );
       piece(sum(rest.map((n) => run.weights[n])), "others", run.run_id, `${rest.length} other domains`);
     },
   }));
   figure(section, {
-    title: "Swept mixtures, best first", words: "Sorted by the loss measured on the objective: what the upper bars have in common is what helps.",
-    key: legend([...[...colours].map(([n, tone]) => [domains[n], swatch(tone)]), ...(rest.length ? [[`${rest.length} others`, swatch("others")]] : [])]),
-    draw: (width) => rowChart(width, { rows, domain: [0, 1], axis: "weight", format: (tick) => percent(tick, 0), height: 20, head: "objective, nats/token" }),
-    numbers: table([{ name: "run", words: true }, { name: "objective" }, ...domains.map((name) => ({ name }))],
-      runs.map((run) => [run.run_id, fixed(run.value), ...run.weights.map((value) => percent(value))])),
+    title: "Swept mixtures, best first",
+    words: "Sorted by the loss measured on the objective: what the upper bars have in common is what helps.",
+    key: legend([
+      ...[...colours].map(([n, tone]) => [domains[n], swatch(tone)]),
+      ...(rest.length ? [[`${rest.length} others`, swatch("others")]] : []),
+    ]),
+    draw: (width) =>
+      rowChart(width, {
+        rows,
+        domain: [0, 1],
+        axis: "weight",
+        format: (tick) => percent(tick, 0),
+        height: 20,
+        head: "objective, nats/token",
+      }),
+    numbers: table(
+      [{ name: "run", words: true }, { name: "objective" }, ...domains.map((name) => ({ name }))],
+      runs.map((run) => [run.run_id, fixed(run.value), ...run.weights.map((value) => percent(value))]),
+    ),
     tall: rows.length > 30,
   });
 }

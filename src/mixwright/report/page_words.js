@@ -27,7 +27,12 @@ function percent(share, digits = 1) {
 /** Three digits and a suffix: 307200 is "307 k". */
 function scaled(value) {
   if (!known(value)) return MISSING;
-  for (const [power, suffix] of [[1e12, " T"], [1e9, " G"], [1e6, " M"], [1e3, " k"]]) {
+  for (const [power, suffix] of [
+    [1e12, " T"],
+    [1e9, " G"],
+    [1e6, " M"],
+    [1e3, " k"],
+  ]) {
     if (Math.abs(value) >= power * 0.9995) {
       const number = value / power;
       return number.toFixed(Math.abs(number) >= 99.95 ? 0 : Math.abs(number) >= 9.995 ? 1 : 2) + suffix;
@@ -38,7 +43,11 @@ function scaled(value) {
 
 /** A count with thousands apart. */
 function whole(value) {
-  return known(value) ? Math.round(value).toString().replace(/\B(?=(\d{3})+$)/g, ",") : MISSING;
+  return known(value)
+    ? Math.round(value)
+        .toString()
+        .replace(/\B(?=(\d{3})+$)/g, ",")
+    : MISSING;
 }
 
 /** {value, low, high} as "−0.120 (−0.140 to −0.100)". */
@@ -49,7 +58,9 @@ function interval(values, digits = 3) {
 
 /** An interval in a table cell: the number, its ends below. */
 function intervalCell(values, digits = 3) {
-  return values ? { text: signed(values.value, digits), small: `${signed(values.low, digits)} to ${signed(values.high, digits)}` } : MISSING;
+  return values
+    ? { text: signed(values.value, digits), small: `${signed(values.low, digits)} to ${signed(values.high, digits)}` }
+    : MISSING;
 }
 
 /** How many times the noise a difference is. */
@@ -110,22 +121,40 @@ const note = (...children) => el("p", { class: "note" }, ...children);
  */
 function table(columns, rows, { caption = "" } = {}) {
   const heads = columns.map((column) =>
-    el("th", { scope: "col", class: column.words ? "words" : "number", title: column.hint }, column.name));
-  const body = rows.map((row) => el("tr", {}, row.map((cell, n) => tableCell(cell, columns[n], n))));
+    el("th", { scope: "col", class: column.words ? "words" : "number", title: column.hint }, column.name),
+  );
+  const body = rows.map((row) =>
+    el(
+      "tr",
+      {},
+      row.map((cell, n) => tableCell(cell, columns[n], n)),
+    ),
+  );
   const name = caption || `Table of ${columns[0].name}`;
-  return el("div", { class: "table" },
+  return el(
+    "div",
+    { class: "table" },
     caption ? el("p", { class: "caption" }, caption) : null,
-    el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": name },
-      el("table", { "aria-label": name }, el("thead", {}, el("tr", {}, heads)), el("tbody", {}, body))));
+    el(
+      "div",
+      { class: "scroll", tabindex: "0", role: "region", "aria-label": name },
+      el("table", { "aria-label": name }, el("thead", {}, el("tr", {}, heads)), el("tbody", {}, body)),
+    ),
+  );
 }
 
 function tableCell(cell, column, n) {
   const value = cell !== null && typeof cell === "object" && !cell.nodeType ? cell : { text: cell };
-  const node = el(n ? "td" : "th", {
-    scope: n ? null : "row",
-    class: [column.words ? "words" : "number", value.caution ? "caution" : ""].join(" ").trim(),
-    title: value.hint,
-  }, value.text ?? MISSING, value.small ? el("small", {}, value.small) : null);
+  const node = el(
+    n ? "td" : "th",
+    {
+      scope: n ? null : "row",
+      class: [column.words ? "words" : "number", value.caution ? "caution" : ""].join(" ").trim(),
+      title: value.hint,
+    },
+    value.text ?? MISSING,
+    value.small ? el("small", {}, value.small) : null,
+  );
   if (known(value.tint) && value.tint !== 0) {
     node.classList.add(value.tint > 0 ? "dear" : "gain");
     node.style.setProperty("--strength", `${Math.round(Math.min(1, Math.abs(value.tint)) * 60)}%`);
@@ -140,14 +169,19 @@ function folded(label, ...children) {
 
 /** A choice of one from a list; calls `change(value)` now and whenever it changes. */
 function chooser(label, options, change) {
-  const select = el("select", { onchange: () => change(select.value) },
-    options.map(([value, text]) => el("option", { value }, text)));
+  const select = el(
+    "select",
+    { onchange: () => change(select.value) },
+    options.map(([value, text]) => el("option", { value }, text)),
+  );
   change(options[0][0]);
   return el("label", { class: "chooser" }, `${label} `, select);
 }
 
 /** The mixture everything is compared with, as the study calls it: natural, current ...; null where there is none. */
-const REFERENCE = (DATA.verify?.rows || []).find((row) => !row.measured && !row.predicted)?.mixture
-  ?? Object.keys(DATA.mixtures || {}).find((name) => name !== "optimized") ?? null;
+const REFERENCE =
+  (DATA.verify?.rows || []).find((row) => !row.measured && !row.predicted)?.mixture ??
+  Object.keys(DATA.mixtures || {}).find((name) => name !== "optimized") ??
+  null;
 
 const metricName = (metric) => (metric === "objective" ? "the objective" : metric);

@@ -153,6 +153,8 @@ def validation_table(data: Data) -> RenderableType:
     if not validation:
         return _missing("validation")
     scores: Mapping[str, Mapping[str, Data]] = validation["scores"]
+    if not scores:
+        return Text(" ".join(validation.get("notes") or ()) or "No law could be scored.")
     over = "objective" if all("objective" in found for found in scores.values()) else ""
     form = "; form chosen: " + ", ".join(f"{m} {f}" for m, f in list((validation.get("chosen") or {}).items())[:4])
     table = _table(

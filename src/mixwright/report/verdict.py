@@ -150,8 +150,9 @@ def _predicted_headline(data: Data) -> tuple[str, Tone]:
     expected = _predicted(data)
     if not expected:
         return "An optimized mixture was computed; no larger run has checked it.", "unchecked"
+    where = "the objective" if expected["metric"] == "objective" else expected["metric"]
     return (
-        f"The optimized mixture is predicted to change the loss on {expected['metric']} by {interval(expected)} "
+        f"The optimized mixture is predicted to change the loss on {where} by {interval(expected)} "
         f"{expected.get('unit', 'nats/token')} against {expected.get('reference') or 'the reference'}. "
         "No larger run has checked it.",
         "unchecked",
@@ -253,7 +254,7 @@ def _cautions(data: Data, rows: Mapping[str, Data]) -> tuple[str, ...]:
     runs: Sequence[Data] = data.get("runs") or ()
     failed = [run for run in runs if run["status"] != "done"]
     if failed:
-        sentences.append(f"{len(failed)} of {len(runs)} proxy runs failed and took no part in the fit.")
+        sentences.append(f"{len(failed)} of {len(runs)} runs failed and took no part in the fit.")
     return tuple(sentences)
 
 

@@ -31,8 +31,11 @@ MANIFEST = "manifest.json"
 _LOCK_PATIENCE = 5.0
 
 
-def to_json(value: Any) -> str:
-    """JSON with sorted keys, floats exact, numpy scalars and arrays as numbers and lists."""
+def to_json(value: Any, *, sort: bool = False) -> str:
+    """JSON, floats exact, numpy scalars and arrays as numbers and lists.
+
+    Keys keep their order (that of a mixture's weights is the axis of its domains) unless ``sort``.
+    """
 
     def plain(item: Any) -> Any:
         if isinstance(item, np.ndarray):
@@ -45,12 +48,12 @@ def to_json(value: Any) -> str:
             return dict(item)
         raise TypeError(f"{type(item).__name__} has no JSON form")
 
-    return json.dumps(value, sort_keys=True, ensure_ascii=False, default=plain, indent=1)
+    return json.dumps(value, sort_keys=sort, ensure_ascii=False, default=plain, indent=1)
 
 
 def content_key(*parts: Any) -> str:
     """The hash of JSON-able values, 16 hex digits."""
-    return hashlib.sha256("\x1e".join(to_json(part) for part in parts).encode()).hexdigest()[:16]
+    return hashlib.sha256("\x1e".join(to_json(part, sort=True) for part in parts).encode()).hexdigest()[:16]
 
 
 def file_hash(path: Path) -> str:

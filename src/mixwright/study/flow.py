@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,6 @@ import numpy as np
 from mixwright.core.corpus import Corpus
 from mixwright.core.errors import DataError, RunsFailedError, StudyError
 from mixwright.core.find import find
-from mixwright.core.law import Fit
 from mixwright.core.mixture import Mixture
 from mixwright.core.observation import DONE, Runs
 from mixwright.core.recipe import Recipe
@@ -29,6 +28,7 @@ from mixwright.core.rng import derive_seed, rng
 from mixwright.core.run import ModelSize, Run
 from mixwright.core.schedule import Schedule
 from mixwright.engine.task import Engine
+from mixwright.laws import GraphFit, load_fit
 from mixwright.store.artifact import Artifact, Draft, Workspace, content_key, file_hash, write_atomic, write_json
 from mixwright.study import publish, verdict
 from mixwright.study.config import Study, settings
@@ -136,6 +136,10 @@ class Flow:
         shown = publish.results(self, stage, artifact)
         self.listener.end(StageEnd(stage, found is not None, time.monotonic() - begun, shown))
         return artifact
+
+    def is_made(self, stage: str) -> bool:
+        """Whether the stage's artifact has been found or made by this flow."""
+        return stage in self._made
 
     def _build(self, stage: str) -> Artifact:
         begun, draft = time.monotonic(), self.workspace.draft(stage, self.key(stage))
@@ -284,10 +288,8 @@ class Flow:
         return {name: weight / total for name, weight in weights.items()}
 
     @cached_property
-    def law_fit(self) -> Fit:
+    def law_fit(self) -> GraphFit:
         """The fitted laws."""
-        from mixwright.laws import load_fit
-
         return load_fit(self.make("fit").json("fit.json"))
 
     @cached_property
@@ -428,16 +430,15 @@ class Flow:
     def _optimize(self, draft: Draft) -> dict[str, Any]:
         from mixwright.optimize.mixture import optimize
 
-        name, reference = self.reference
-        text = self.study.runs is None
-        best = optimize(
-            self.law_fit, self.study.objective.over(reference.domains), reference=reference, reference_name=name,
-            metric_weights=self.metric_weights, tokens=self.budget_tokens, runs=self.table.usable(),
-            supply=self.corpus.supply if text else None, rng=rng(self.study.seed, "optimize"),
-        )  # fmt: skip
-        recipe = publish.recipe(self, best)
-        write_json(draft.path / "recipe.json", recipe.to_dict())
-        write_json(draft.path / "optimum.json", best.to_dict())
+        reference = self.reference[1]
+        objective = replace(self.study.objective.over(reference.domains), metrics=self.metric_weights)
+        supply = None  # in the order of the fit's domains, which is its own
+        if self.study.runs is None:
+            tokens = {domain.name: domain.tokens for domain in self.corpus.domains}
+            supply = np.array([float(tokens[name]) for name in self.law_fit.domains])
+        best = optimize(self.law_fit, objective, natural=reference, tokens=self.budget_tokens, supply=supply)
+        write_json(draft.path / "recipe.json", publish.recipe(self, best, objective).to_dict())
+        write_json(draft.path / "optimum.json", publish.optimum_values(best))
         return {"weights": best.mixture.to_dict()}
 
     @property
@@ -558,7 +559,7 @@ class Flow:
             "switch_tokens": upsampled.parent_tokens,
             "base": base.schedule.phases[0].mixture.weights.tolist(),
             "weights": upsampled.schedule.phases[-1].mixture.weights.tolist(),
-            "rows": verdict.final_phase_rows(*both, noise, self.metric_weights),
+            "rows": verdict.final_phase_rows(both[0], both[1], noise, self.metric_weights),
             "trajectories": [
                 {"branch": label, "points": verdict.objective_points(t.trajectory, self.metric_weights)}
                 for label, t in zip(("continued", "upsampled"), both, strict=True)

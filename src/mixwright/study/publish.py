@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from mixwright.core.objective import Objective
 from mixwright.core.recipe import Forecast, Recipe
 from mixwright.core.schedule import Schedule
 from mixwright.store.artifact import Artifact, read_json, write_atomic, write_json
@@ -23,24 +25,54 @@ if TYPE_CHECKING:
 _LAST = "last.json"
 
 
-def recipe(flow: Flow, best: Optimum) -> Recipe:
-    """The recipe an optimum gives: one phase over the budget, its forecasts, and the hash of every input."""
+def recipe(flow: Flow, best: Optimum, objective: Objective) -> Recipe:
+    """The recipe an optimum gives: one phase over the budget, its forecasts, and the hash of every input.
+
+    Forecasts hold for the size and tokens of the runs the law was fitted on, and say so.
+    """
     tokens = flow.budget_tokens
-    known = flow.study.runs is None
     notes = list(best.notes)
     if tokens is None:
         tokens = 1_000_000_000
-        notes.append("No budget was given, so the phases are written for 1,000,000,000 tokens; set budget.tokens.")
-    supply = {domain.name: domain.tokens for domain in flow.corpus.domains} if known else {}
+        notes.append("No budget was given, so the phase is written for 1,000,000,000 tokens; set budget.tokens.")
+    supply = {domain.name: domain.tokens for domain in flow.corpus.domains} if flow.study.runs is None else {}
+    name, reference = flow.reference
+    runs = flow.table.usable()
+
+    def placed(forecast: Forecast) -> Forecast:
+        label = name if forecast.kind == "difference" else ""
+        return replace(forecast, reference=label, params=_only(runs.params), tokens=_only(runs.tokens))
+
     return Recipe(
-        schedule=Schedule.constant(best.mixture, tokens),
-        objective=flow.study.objective.over(best.mixture.domains),
-        forecasts=best.forecasts,
+        schedule=Schedule.constant(best.mixture.over(reference.domains), tokens),
+        objective=objective,
+        forecasts=tuple(placed(forecast) for forecast in (best.gain, *best.forecasts, *best.losses)),
         supply=supply,
-        fingerprints={stage: flow.make(stage).fingerprint for stage in flow.stages if stage in flow._made},
+        fingerprints={stage: flow.make(stage).fingerprint for stage in flow.stages if flow.is_made(stage)},
         notes=tuple(notes),
         params=flow.study.budget.params,
     )
+
+
+def _only(values: Any) -> int | None:
+    """The one value that all runs share, or None."""
+    found = set(values.tolist())
+    value = found.pop() if len(found) == 1 else float("nan")
+    return int(value) if value == value else None
+
+
+def optimum_values(best: Optimum) -> dict[str, Any]:
+    """An optimum as plain values."""
+    return {
+        "weights": best.mixture.to_dict(),
+        "gain": best.gain.__dict__,
+        "gap": best.gap,
+        "tolerance": best.tolerance,
+        "ranges": {name: list(ends) for name, ends in best.ranges.items()},
+        "nearest": best.nearest.to_dict(),
+        "active": list(best.active),
+        "notes": list(best.notes),
+    }
 
 
 def recipes(flow: Flow) -> dict[str, Recipe]:
@@ -53,7 +85,7 @@ def recipes(flow: Flow) -> dict[str, Recipe]:
         section = flow.make("verify").json("verify.json")
         verified = tuple(_verified(section))
         notes += verdict_notes(flow, section)
-    found["recipe"] = _with(main, notes=tuple(notes), verified=verified)
+    found["recipe"] = replace(main, notes=tuple(notes), verified=verified)
     if flow.study.final_phase:
         section = flow.make("branch").json("final_phase.json")
         found["recipe-final-phase"] = _final_phase(flow, main, section)
@@ -112,13 +144,7 @@ def _final_phase(flow: Flow, main: Recipe, section: Mapping[str, Any]) -> Recipe
         f"For a run that is under way on the {name} mixture: the last {1 - section['start']:.0%} of the tokens on the upsampled one.",
         "The forecasts are measured differences of one branch at the size and tokens they state, not predictions of a law.",
     )
-    return _with(main, schedule=schedule, forecasts=tuple(forecasts), notes=notes, verified=())
-
-
-def _with(main: Recipe, **changes: Any) -> Recipe:
-    import dataclasses
-
-    return dataclasses.replace(main, **changes)
+    return replace(main, schedule=schedule, forecasts=tuple(forecasts), notes=notes, verified=())
 
 
 def to_yaml(recipe: Recipe) -> str:
@@ -154,9 +180,11 @@ def results(flow: Flow, stage: str, artifact: Artifact) -> tuple[Any, ...]:
         return (tables.validation_table(parts.runs(flow) | parts.fitted(flow)),)
     if stage == "optimize":
         write_atomic(root / "recipe.yaml", to_yaml(flow.recipe))
-        return (tables.optimum_table(parts.runs(flow) | parts.optimum(flow)),)
+        data = parts.runs(flow) | parts.optimum(flow)
+        return (tables.optimum_table(data), *_reasons(flow, data["optimum"]))
     if stage == "verify":
-        return (tables.verify_table(parts.runs(flow) | {"verify": parts.verified(flow)}),)
+        data = parts.runs(flow) | {"verify": parts.verified(flow)}
+        return (tables.verify_table(data), tables.off_target_table(data), *verdict_notes(flow, data["verify"]))
     if stage == "branch":
         return (tables.final_phase_table(parts.runs(flow) | {"final_phase": parts.final_phase(flow)}),)
     if stage == "export":
@@ -166,6 +194,22 @@ def results(flow: Flow, stage: str, artifact: Artifact) -> tuple[Any, ...]:
         return (tables.recipe_table({"recipe": recipes(flow)["recipe"].to_dict()}),)
     write_atomic(root / "report.html", (artifact.path / "report.html").read_bytes())
     return ()
+
+
+def _reasons(flow: Flow, best: Mapping[str, Any]) -> Iterator[str]:
+    """What the optimum gains, how sure that is, what binds, what else is as good, and what to know: one line each."""
+    gain, name = best["gain"], flow.reference[0]
+    yield (
+        f"Predicted gain over {name}: {-gain['value']:.3f} nats/token of the objective, 90 % interval "
+        f"{-gain['high']:.3f} to {-gain['low']:.3f}, at the size and tokens of the runs."
+    )
+    yield from best["active"]
+    yield (
+        "As good within half the noise: "
+        + ", ".join(f"{domain} {low:.0%} to {high:.0%}" for domain, (low, high) in best["ranges"].items())
+        + " (one at a time)."
+    )
+    yield from best["notes"]
 
 
 def _replace_folder(artifact: Artifact, target: Any) -> None:
