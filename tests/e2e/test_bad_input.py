@@ -98,7 +98,7 @@ def test_a_domain_too_small_for_one_window(study: Path, mixwright: Mixwright) ->
 def test_a_study_with_a_slip(study: Path, mixwright: Mixwright) -> None:
     (study / "study.yaml").write_text(STUDY.replace("floors:", "flors:"))
     done = mixwright(study, "run", "--json")
-    refused(done, 2, "study.yaml:12", "Did you mean 'floors'")
+    refused(done, 2, "study.yaml:14", "Did you mean 'floors'")
     assert json.loads(done.stdout)["exit_code"] == 2
 
 

@@ -159,7 +159,7 @@ def test_control_c_stops_with_130_and_goes_on(study: Path, mixwright: Mixwright)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=30)
     assert process.returncode == 130, errors
-    assert "goes on where it was" in errors
+    assert "the same command goes on from there" in errors
     assert mixwright(study, "sweep", "-q").returncode == 0
 
 

@@ -1,7 +1,7 @@
 """Artifacts are whole or not there; the folder has one owner."""
 
-import multiprocessing
-import time
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -90,24 +90,20 @@ def test_a_file_that_is_not_json_is_named(tmp_path: Path) -> None:
         read_json(tmp_path / "bad.json")
 
 
-def _hold(root: str, ready: "multiprocessing.synchronize.Event") -> None:
-    with Workspace(Path(root)).lock():
-        ready.set()
-        time.sleep(30)
-
-
 def test_one_process_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mixwright.store.artifact._LOCK_PATIENCE", 0.3)
-    context = multiprocessing.get_context("spawn")
-    ready = context.Event()
-    other = context.Process(target=_hold, args=(str(tmp_path), ready))
-    other.start()
-    try:
-        assert ready.wait(20)
-        with pytest.raises(StudyError, match=f"process {other.pid}"), Workspace(tmp_path).lock():
-            pass
-    finally:
-        other.kill()
-        other.join()
+    code = f"""
+import time; from pathlib import Path; from mixwright.store.artifact import Workspace
+with Workspace(Path({str(tmp_path)!r})).lock():
+    print("held", flush=True); time.sleep(30)
+"""
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as other:
+        try:
+            assert other.stdout is not None
+            assert other.stdout.readline() == "held\n"
+            with pytest.raises(StudyError, match=f"process {other.pid}"), Workspace(tmp_path).lock():
+                pass
+        finally:
+            other.kill()
     with Workspace(tmp_path).lock():  # a killed owner does not hold it
         pass

@@ -8,6 +8,7 @@ import pytest
 from mixwright.core.errors import DataError
 from mixwright.core.mixture import Mixture
 from mixwright.core.schedule import Phase, Schedule
+from mixwright.store.tokens import TokenStore, write_tokens
 from mixwright.stream.loader import MixtureStream, ledger
 from mixwright.stream.order import order
 
@@ -74,6 +75,32 @@ def test_a_branch_goes_on_from_its_parents_state(stores) -> None:
     child.load_state_dict(parent.state_dict())
     seen = [batch.tolist() for batch in child]
     assert seen == [batch.tolist() for batch in list(stream(stores))[20:]]
+
+
+def test_a_branch_keeps_the_roundings_its_parent_began_with(tmp_path) -> None:
+    """Cut where nearest rounding ends more than a window off, the plan would choose another; the state says which."""
+    weights = [0.15089217, 0.48030904, 0.00097586, 0.33067699, 0.03714594]
+    names = tuple("abcde")
+    for name in names:
+        write_tokens(tmp_path / name, [np.arange(200)], vocab=200, tokenizer="t", end=0, text_bytes=200)
+    held = {name: TokenStore.open(tmp_path / name) for name in names}
+    unit, whole = 4 * SEQ_LEN, Schedule.constant(Mixture.normalized(names, weights), 2000 * 4 * SEQ_LEN)
+    cuts = (whole.switched(steps * unit, Mixture.uniform(names)) for steps in range(1000, 2000))
+    cut = next(s for s in cuts if stream(held, s, batch=4).plan.phases[0].variant > 0)
+    parent, child = stream(held, whole, batch=4), stream(held, cut, batch=4)
+    parent.load_state_dict(
+        parent.state_dict()
+        | {
+            "position": cut.phases[0].tokens // SEQ_LEN,
+            "plan": parent.plan.fingerprint(cut.phases[0].tokens // SEQ_LEN),
+            "variants": [0],
+        }
+    )
+    child.load_state_dict(parent.state_dict())
+    assert child.plan.variants[0] == parent.plan.variants[0] == 0
+    first = next(child)
+    assert first.shape == (4, SEQ_LEN + 1)
+    assert np.array_equal(child.plan.counts(parent.position), parent.plan.counts(parent.position))
 
 
 def other_text(stores):

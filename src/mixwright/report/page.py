@@ -27,8 +27,8 @@ from mixwright.store.artifact import write_atomic
 SCHEMA = "mixwright/report/1"
 #: in order: each may use what stands before it
 _SCRIPTS = (
-    "page_words.js", "page_graph.js", "page_figures.js", "page_supply.js", "page_evidence.js", "page_outcome.js",
-    "page_recipe.js", "page.js",
+    "page_words.js", "page_graph.js", "page_figures.js", "page_supply.js", "page_mixtures.js", "page_evidence.js",
+    "page_try.js", "page_outcome.js", "page_recipe.js", "page.js",
 )  # fmt: skip
 #: characters that could end the script element, or a line in old parsers
 _ESCAPES = {ord(sign): f"\\u{ord(sign):04x}" for sign in "<>&\u2028\u2029"}

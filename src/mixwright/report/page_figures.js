@@ -317,6 +317,18 @@ function drawLabel(picture, row, { narrow, left, width, base }) {
   }
 }
 
+/** A bar from one value to another on the row at y; thick: share of the row's height; gap: pixels left free after it. */
+function bar(x, from, to, { y, height, tone, thick = 0.64, gap = 0 }) {
+  const ends = [x.at(from), x.at(to)].sort((a, b) => a - b);
+  return svg("rect", {
+    class: tone,
+    x: ends[0],
+    y: y - (height * thick) / 2,
+    width: Math.max(1, ends[1] - ends[0] - gap),
+    height: height * thick,
+  });
+}
+
 /** A dot with its interval. values: {value, low, high}; hollow: predicted, not measured. */
 function drawInterval(
   group,

@@ -275,13 +275,7 @@ function finalBars(section, final) {
     draw: (group, x, y, height) =>
       group.append(
         mark(
-          svg("rect", {
-            class: `${row.difference < 0 ? "gain-bar" : "dear-bar"} area`,
-            x: Math.min(x.at(0), x.at(row.difference)),
-            y: y - height * 0.32,
-            width: Math.max(1, Math.abs(x.at(row.difference) - x.at(0))),
-            height: height * 0.64,
-          }),
+          bar(x, 0, row.difference, { y, height, tone: `${row.difference < 0 ? "gain-bar" : "dear-bar"} area` }),
           row.metric,
           `upsampled ${fixed(row.upsampled)}, continued ${fixed(row.continued)}`,
           `difference ${signed(row.difference)} (${multiple(row.difference, row.noise)} the noise)`,

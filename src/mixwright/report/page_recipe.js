@@ -171,13 +171,7 @@ function stageTimes(section, wall, cpu) {
     draw: (group, x, y, height) =>
       group.append(
         mark(
-          svg("rect", {
-            class: "kept area",
-            x: x.at(0),
-            y: y - height * 0.28,
-            width: Math.max(1, x.at(wall[stage]) - x.at(0)),
-            height: height * 0.56,
-          }),
+          bar(x, 0, wall[stage], { y, height, tone: "kept area", thick: 0.56 }),
           stage,
           `${seconds(wall[stage])} on the clock`,
           known(cpu[stage]) ? `${seconds(cpu[stage])} of CPU` : "",

@@ -1,6 +1,4 @@
-/* What there was to learn from: the answer at the top, sources and what was dropped, the corpus, the mixtures. */
-
-const DOMAIN_TONES = 8; // colours for domains; the others share one grey
+/* What there was to learn from: the answer at the top, sources and what was dropped, the corpus. */
 
 /** The answer drawn: each domain's weight in the natural mixture and in the one to use. */
 function drawAnswer(parent) {
@@ -99,20 +97,8 @@ function funnel(section, title, sources, order) {
       let at = 0;
       const total = source.read.documents || 1;
       const piece = (share, tone, ...tip) => {
-        const width = Math.max(0, x.at(at + share) - x.at(at) - 1);
-        if (share > 0)
-          group.append(
-            mark(
-              svg("rect", {
-                class: `${tone} area`,
-                x: x.at(at),
-                y: y - height * 0.32,
-                width: Math.max(1, width),
-                height: height * 0.64,
-              }),
-              ...tip,
-            ),
-          );
+        const shape = { y, height, tone: `${tone} area`, gap: 1 };
+        if (share > 0) group.append(mark(bar(x, at, at + share, shape), ...tip));
         at += share;
       };
       piece(
@@ -250,28 +236,16 @@ function sectionCorpus(section) {
     label: row.domain,
     side: `${scaled(row.tokens)} · ${fixed(row.bytes / row.tokens, 2)} B/token`,
     draw: (group, x, y, height) => {
-      const bar = (from, to, tone, ...tip) =>
-        group.append(
-          mark(
-            svg("rect", {
-              class: `${tone} area`,
-              x: x.at(from),
-              y: y - height * 0.32,
-              width: Math.max(1, x.at(to) - x.at(from)),
-              height: height * 0.64,
-            }),
-            row.domain,
-            ...tip,
-          ),
-        );
-      bar(
+      const piece = (from, to, tone, ...tip) =>
+        group.append(mark(bar(x, from, to, { y, height, tone: `${tone} area` }), row.domain, ...tip));
+      piece(
         0,
         row.tokens,
         "kept",
         `${whole(row.tokens)} training tokens, ${percent(row.tokens / total)} of all`,
         `${whole(row.documents)} documents`,
       );
-      bar(row.tokens, row.tokens + row.held_out_tokens, "r1", `${whole(row.held_out_tokens)} held-out tokens`);
+      piece(row.tokens, row.tokens + row.held_out_tokens, "r1", `${whole(row.held_out_tokens)} held-out tokens`);
     },
   }));
   figure(section, {
@@ -312,196 +286,4 @@ function sectionCorpus(section) {
     tall: rows.length > 24,
   });
   return true;
-}
-
-/* -- mixtures -------------------------------------------------------------------------------------------------- */
-
-const finished = () => (DATA.runs || []).filter((run) => run.status === "done");
-
-/** Weights of the objective over the metrics of the table, summing to one. */
-function objectiveWeights(metrics) {
-  const given =
-    DATA.metric_weights && Object.keys(DATA.metric_weights).length ? DATA.metric_weights : DATA.objective?.metrics;
-  const raw = metrics.map((metric) => (given && Object.keys(given).length ? given[metric] || 0 : 1));
-  const total = sum(raw) || 1;
-  return raw.map((value) => value / total);
-}
-
-function objectiveOf(losses) {
-  const metrics = DATA.metrics || Object.keys(losses);
-  const weights = objectiveWeights(metrics);
-  const parts = metrics.map((metric, n) => (weights[n] ? weights[n] * losses[metric] : 0));
-  return parts.every(known) ? sum(parts) : NaN;
-}
-
-function sectionMixtures(section) {
-  const { mixtures, domains, runs } = DATA;
-  const names = Object.keys(mixtures || {}).filter((name) => mixtures[name]);
-  if (!domains || (!names.length && !runs?.length)) return false;
-  const designed = (runs || []).filter((run) => run.weights && run.role !== "repeat");
-  section.append(
-    paragraph(
-      runs?.length ? `Models were trained on ${designed.length} designed mixtures. ` : "",
-      "A mixture gives each domain a weight: the fraction of training tokens drawn from it.",
-    ),
-  );
-  mixtureStrips(section, names, designed);
-  if (runs?.length) mixtureBars(section);
-  return true;
-}
-
-function mixtureStrips(section, names, designed) {
-  const { mixtures, domains, bounds } = DATA;
-  const all = [...designed.map((run) => run.weights), ...names.map((name) => mixtures[name])];
-  const highest = Math.max(...all.flat());
-  const rows = domains.map((domain, n) => ({
-    label: domain,
-    draw: (group, x, y, height) => {
-      const [low, high] = [bounds?.low?.[n], bounds?.high?.[n]];
-      if (known(low) && known(high)) {
-        const to = Math.min(high, highest);
-        group.append(
-          mark(
-            svg("rect", {
-              class: "band",
-              x: x.at(low),
-              y: y - height * 0.34,
-              width: Math.max(1, x.at(to) - x.at(low)),
-              height: height * 0.68,
-            }),
-            domain,
-            `allowed: ${percent(low)} to ${percent(high)}`,
-          ),
-        );
-      }
-      for (const run of designed) {
-        const at = x.at(run.weights[n]);
-        group.append(
-          mark(
-            svg("line", {
-              class: run.status === "done" ? "strip" : "strip failed",
-              x1: at,
-              x2: at,
-              y1: y - height * 0.26,
-              y2: y + height * 0.26,
-            }),
-            run.run_id,
-            `${domain} ${percent(run.weights[n])}`,
-            run.status === "done" ? "" : "failed",
-          ),
-        );
-      }
-      for (const name of names)
-        group.append(
-          mark(mixturePoint(name, x.at(mixtures[name][n]), y), name, `${domain} ${percent(mixtures[name][n])}`),
-        );
-    },
-  }));
-  figure(section, {
-    title: "Weights",
-    words:
-      "Each stroke is the weight a designed mixture gives the domain; the shaded part is what floors, ceilings and epoch caps allow.",
-    key: mixtureLegend(names),
-    draw: (width) =>
-      rowChart(width, {
-        rows,
-        domain: [0, highest * 1.02],
-        axis: "weight (square-root axis)",
-        format: (tick) => percent(tick, 0),
-        root: true,
-        height: 28,
-      }),
-    numbers: table(
-      [
-        { name: "domain", words: true },
-        ...names.map((name) => ({ name })),
-        { name: "allowed" },
-        { name: "designed, least" },
-        { name: "designed, most" },
-      ],
-      domains.map((domain, n) => {
-        const seen = designed.map((run) => run.weights[n]);
-        return [
-          domain,
-          ...names.map((name) => percent(mixtures[name][n])),
-          bounds?.low ? `${percent(bounds.low[n])} to ${percent(bounds.high[n])}` : MISSING,
-          seen.length ? percent(Math.min(...seen)) : MISSING,
-          seen.length ? percent(Math.max(...seen)) : MISSING,
-        ];
-      }),
-    ),
-    tall: rows.length > 20,
-  });
-}
-
-/** Every swept mixture as a bar, the best for the objective at the top. */
-function mixtureBars(section) {
-  const { domains } = DATA;
-  const runs = finished()
-    .filter((run) => run.weights && run.role !== "repeat")
-    .map((run) => ({ ...run, value: objectiveOf(run.losses) }))
-    .filter((run) => known(run.value))
-    .sort((a, b) => a.value - b.value);
-  if (runs.length < 2) return;
-  const weight = domains.map((_, n) => mean(runs.map((run) => run.weights[n])));
-  const largest = domains
-    .map((_, n) => n)
-    .sort((a, b) => weight[b] - weight[a])
-    .slice(0, domains.length > DOMAIN_TONES ? DOMAIN_TONES - 1 : DOMAIN_TONES);
-  const colours = new Map([...largest].sort((a, b) => a - b).map((n, at) => [n, `d${at}`]));
-  const rest = domains.map((_, n) => n).filter((n) => !colours.has(n));
-  const rows = runs.map((run) => ({
-    label: run.run_id,
-    side: fixed(run.value),
-    draw: (group, x, y, height) => {
-      let at = 0;
-      const piece = (share, tone, ...tip) => {
-        if (share <= 0) return;
-        group.append(
-          mark(
-            svg("rect", {
-              class: `${tone} area`,
-              x: x.at(at),
-              y: y - height * 0.36,
-              width: Math.max(0.5, x.at(at + share) - x.at(at) - 1),
-              height: height * 0.72,
-            }),
-            ...tip,
-          ),
-        );
-        at += share;
-      };
-      for (const [n, tone] of colours)
-        piece(
-          run.weights[n],
-          tone,
-          run.run_id,
-          `${domains[n]} ${percent(run.weights[n])}`,
-          `objective ${fixed(run.value)}`,
-        );
-      piece(sum(rest.map((n) => run.weights[n])), "others", run.run_id, `${rest.length} other domains`);
-    },
-  }));
-  figure(section, {
-    title: "Swept mixtures, best first",
-    words: "Sorted by the loss measured on the objective: what the upper bars have in common is what helps.",
-    key: legend([
-      ...[...colours].map(([n, tone]) => [domains[n], swatch(tone)]),
-      ...(rest.length ? [[`${rest.length} others`, swatch("others")]] : []),
-    ]),
-    draw: (width) =>
-      rowChart(width, {
-        rows,
-        domain: [0, 1],
-        axis: "weight",
-        format: (tick) => percent(tick, 0),
-        height: 20,
-        head: "objective, nats/token",
-      }),
-    numbers: table(
-      [{ name: "run", words: true }, { name: "objective" }, ...domains.map((name) => ({ name }))],
-      runs.map((run) => [run.run_id, fixed(run.value), ...run.weights.map((value) => percent(value))]),
-    ),
-    tall: rows.length > 30,
-  });
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,7 +27,7 @@ class MixtureStream(Iterator[NDArray[Any]]):
     Inputs are all columns but the last, labels all but the first. ``stores`` maps each domain of ``schedule`` to its
     tokens. ``batch`` is the *global* batch in windows and fixes the data; rank ``rank`` of ``world`` takes every
     ``world``-th row of it, rows being dealt in an order of their own for each batch, so that no rank meets a pattern
-    of domains. ``variants`` is for ``Plan.of``.
+    of domains.
 
     The state is one position (in windows, at a batch boundary) and the fingerprint of the plan until there: any
     other ``rank`` and ``world`` goes on from it with the same windows, and so does a stream of another plan with the
@@ -45,14 +45,14 @@ class MixtureStream(Iterator[NDArray[Any]]):
         batch: int,
         rank: int = 0,
         world: int = 1,
-        variants: Sequence[int] = (),
     ) -> None:
         if world < 1 or not 0 <= rank < world or batch % world:
             raise DataError(
                 f"Rank {rank} of {world} cannot take its part of a batch of {batch} windows: "
                 "batch must be a multiple of world, and rank below it."
             )
-        self.plan = plan_for(stores, schedule, seed, seq_len=seq_len, batch=batch, variants=variants)
+        self.plan = plan_for(stores, schedule, seed, seq_len=seq_len, batch=batch)
+        self._schedule = schedule
         self.rank, self.world = rank, world
         self._windows = [_windows(stores[name], seq_len) if name in stores else None for name in schedule.domains]
         self._dtype = np.result_type(*(view.dtype for view in self._windows if view is not None))
@@ -104,13 +104,14 @@ class MixtureStream(Iterator[NDArray[Any]]):
                 f"The state's position {position:,} is no batch boundary of this plan of {self.plan.windows:,} windows "
                 f"in batches of {self.plan.batch}."
             )
-        if state["plan"] != self.plan.fingerprint(position):
+        plan = self.plan.rounded(self._schedule, state["variants"])
+        if state["plan"] != plan.fingerprint(position):
             raise DataError(
                 f"The state belongs to another plan: until position {position:,} its fingerprint is {state['plan']}, "
-                f"this plan's {self.plan.fingerprint(position)}. Mixtures, seed, seq_len, batch and the domains' tokens "
-                "must be those it was written with."
+                f"this plan's {plan.fingerprint(position)}. Mixtures, seed, seq_len, batch and the domains' tokens must be "
+                "those it was written with."
             )
-        self._position = position
+        self.plan, self._position, self._drawn = plan, position, (0, _NONE, _NONE)
 
     def _next_rows(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Domain and window of this rank's rows of the next batch."""
@@ -157,7 +158,6 @@ def plan_for(
     *,
     seq_len: int,
     batch: int,
-    variants: Sequence[int] = (),
 ) -> Plan:
     """The plan of a schedule over token stores. Raises DataError for a domain with weight that has no store."""
     for name, tokens in zip(schedule.domains, schedule.exposure().sum(axis=0), strict=True):
@@ -171,7 +171,6 @@ def plan_for(
         seq_len=seq_len,
         batch=batch,
         fingerprints={name: str(store.manifest["files"]["000.bin"]) for name, store in used.items()},
-        variants=variants,
     )
 
 

@@ -116,6 +116,23 @@ class Plan:
         plan.__dict__["_apportioned"] = work
         return plan
 
+    def rounded(self, schedule: Schedule, variants: Sequence[int]) -> Plan:
+        """The plan of ``schedule`` over the same domains, with the first phases' variants as a state has them.
+
+        A phase that is cut short (by a branch, say) keeps the roundings it was begun with.
+        """
+        if tuple(variants) == self.variants[: len(variants)]:
+            return self
+        return Plan.of(
+            schedule,
+            dict(zip(self.domains, self.supply, strict=True)),
+            self.seed,
+            seq_len=self.seq_len,
+            batch=self.batch,
+            fingerprints=dict(zip(self.domains, self.fingerprints, strict=True)),
+            variants=variants,
+        )
+
     @property
     def windows(self) -> int:
         """Windows in all; positions run from 0 to one less."""
@@ -138,7 +155,7 @@ class Plan:
 
     @property
     def variants(self) -> tuple[int, ...]:
-        """The phases' variants; ``Plan.of`` takes them for a schedule that continues this one."""
+        """The phases' variants."""
         return tuple(phase.variant for phase in self.phases)
 
     def fingerprint(self, position: int | None = None) -> str:

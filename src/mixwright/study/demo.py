@@ -60,10 +60,11 @@ targets:
 curate:
   exact_dedup: true
   rules:                        # thresholds; the numbers are measured for every document first
-    chars: {{min: 200, max: 200_000}}
-    alnum_ratio: {{min: 0.35}}
-    duplicate_line_ratio: {{max: 0.7}}
-    longest_line: {{max: 2_000}}
+    chars: {{min: 200}}
+    alnum_ratio: {{min: 0.4}}
+    duplicate_line_ratio: {{max: 0.6}}
+    longest_line: {{max: 1000}}
+    mean_word_length: {{min: 2.5, max: 14}}
 
 tokenizer:
   vocab: 4096

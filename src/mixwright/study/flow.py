@@ -161,6 +161,7 @@ class Flow:
         s = self.study
         if stage == "curate":
             return {
+                "order": [*s.sources, *s.targets],  # of duplicates, the first source's stays; mappings forget their order
                 "sources": {n: settings(o) for n, o in s.sources.items()},
                 "targets": {n: settings(o) for n, o in s.targets.items()},
                 "files": self._files,

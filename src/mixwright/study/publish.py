@@ -81,12 +81,12 @@ def recipes(flow: Flow) -> dict[str, Recipe]:
     notes = list(main.notes)
     found: dict[str, Recipe] = {}
     verified: tuple[Mapping[str, Any], ...] = ()
-    if flow.study.verify:
+    if "verify" in flow.stages:
         section = flow.make("verify").json("verify.json")
         verified = tuple(_verified(section))
         notes += verdict_notes(flow, section)
     found["recipe"] = replace(main, notes=tuple(notes), verified=verified)
-    if flow.study.final_phase:
+    if "branch" in flow.stages:
         section = flow.make("branch").json("final_phase.json")
         found["recipe-final-phase"] = _final_phase(flow, main, section)
     return found

@@ -35,9 +35,9 @@ def report_data(flow: Flow) -> dict[str, Any]:
         summary = flow.make("curate").json("summary.json")
         data |= sources(summary) | {"corpus": corpus(flow), "tokenizer": tokenizer(flow)}
     data |= runs(flow) | fitted(flow) | optimum(flow)
-    if flow.study.verify and "verify" in flow.stages:
+    if "verify" in flow.stages:
         data["verify"] = verified(flow)
-    if flow.study.final_phase and "branch" in flow.stages:
+    if "branch" in flow.stages:
         data["final_phase"] = final_phase(flow)
     recipe = publish.recipes(flow)["recipe"]
     data["recipe"] = recipe.to_dict()
