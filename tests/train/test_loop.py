@@ -9,6 +9,7 @@ import pytest
 from mixwright.core.errors import DataError, StudyError
 from mixwright.core.mixture import Mixture
 from mixwright.core.run import ModelSize
+from mixwright.testing import check_trainer
 from mixwright.train import loop
 from mixwright.train.branch import branch
 from mixwright.train.trainers.builtin import Builtin
@@ -130,13 +131,24 @@ def test_a_branch_needs_a_checkpoint_that_fits(corpus, make_run, tmp_path) -> No
         branch(parent, 480, mixture, run_id="child")
 
 
-def test_a_loss_that_is_not_finite_fails_the_run_with_its_step(corpus, make_run, tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(loop, "factor", lambda kind, step, steps, **_: float("inf") if step == 6 else 1.0)
+@pytest.mark.parametrize(
+    ("broken", "reason", "learnt", "watched"),
+    [
+        (6, "its loss is nan at step 8 (256 tokens)", 7, 2),
+        (5, "its loss on target:x is not finite after step 6", 6, 1),
+        (14, "its loss on target:x is not finite after step 15", 15, 4),
+    ],
+)
+def test_a_loss_that_is_not_finite_fails_the_run_with_its_step(
+    corpus, make_run, tmp_path, monkeypatch, broken, reason, learnt, watched
+) -> None:
+    monkeypatch.setattr(loop, "factor", lambda kind, step, steps, **_: float("inf") if step == broken else 1.0)
     made = train(make_run(), corpus, tmp_path)
     assert made["observation"]["status"] == "failed"
-    assert made["observation"]["reason"] == "its loss is nan at step 8 (256 tokens)"
+    assert made["observation"]["reason"] == reason
     assert made["observation"]["losses"] == {}
-    assert len(made["facts"]["train_losses"]) == 7
+    assert len(made["facts"]["train_losses"]) == learnt
+    assert len(made["trajectory"]) == watched
 
 
 def test_checkpoints_outside_the_run_are_refused(corpus, make_run, tmp_path) -> None:
@@ -158,3 +170,8 @@ def test_matrices_inside_follow_the_width() -> None:
     assert peak["blocks.0.down"] == peak["blocks.0.query_key_value"] == pytest.approx(0.01)
     assert {peak[name] for name in ("embedding", "head", "bias", "norm", "blocks.0.feed_norm")} == {0.02}
     assert len(peak) == len(list(model.parameters()))
+
+
+def test_it_keeps_the_promises_of_a_trainer(corpus, tmp_path) -> None:
+    options = replace(TINY, batch=16, checkpoint_seconds=60)
+    check_trainer(options, tmp_path, corpus.path, ("a", "b", "c"))

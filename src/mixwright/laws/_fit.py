@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from mixwright.core.errors import DataError
 from mixwright.core.law import Fit, Prediction
+from mixwright.laws._calibration import error_correlation
 from mixwright.laws.graph import Graph, Node
 
 SCHEMA = "mixwright/fit/1"
@@ -201,21 +202,6 @@ def join(fits: Sequence[GraphFit], chosen: Mapping[str, int], law: str) -> Graph
         reach=first.reach, swept=first.swept, run_id=first.run_id, residuals=residuals,
         parameters={m: fit.parameters[m] for m, (fit, _) in zip(metrics, place, strict=True)},
     )  # fmt: skip
-
-
-def error_correlation(residuals: Array) -> Array:
-    """Correlation ``(M, M)`` of held-out errors ``(R, M)`` between metrics, about zero, from rows that have both.
-
-    Shrunk towards none as from 2 further rows without any, since few rows show large correlations by chance.
-    """
-    known = np.isfinite(residuals)
-    e = np.where(known, residuals, 0.0)
-    both = known.T.astype(float) @ known
-    scale = np.sqrt((e**2).T @ known)
-    product = scale * scale.T
-    raw = np.divide(e.T @ e, product, out=np.zeros_like(product), where=product > 0) * both / (both + 2)
-    np.fill_diagonal(raw, 1.0)
-    return np.asarray(raw)
 
 
 def _plain(array: Array) -> list[Any]:

@@ -20,56 +20,21 @@ import numpy as np
 from annotated_types import Ge, Gt
 from numpy.typing import NDArray
 
-from mixwright.core.errors import DataError
 from mixwright.core.law import Law
 from mixwright.core.observation import Runs
 from mixwright.core.rng import rng as stream
-from mixwright.laws._fit import GraphFit, error_correlation
-from mixwright.laws._noise import mixture_groups, seed_noise
+from mixwright.laws._calibration import calibrate, error_correlation, reach
+from mixwright.laws._fit import GraphFit
+from mixwright.laws._noise import seed_noise
 from mixwright.laws._solver import Problems, solve
+from mixwright.laws._table import Table, deal_folds, one_setting, tabulate
 from mixwright.laws.graph import Builder, Graph
 
 Array = NDArray[np.float64]
-#: a normal variable lies within this many standard deviations in 90 % of cases
-Z90 = 1.6448536269514722
-#: the residuals' scale over the standard deviation of a metric's losses ("noise 0.1" of the shrunken additive law)
-NOISE = 0.1
-#: sizes and token counts closer than this part are one setting
-SAME_SETTING = 0.02
 #: iterations after which the best of several starts is kept
 _SCREENING = 30
 #: iterations of the members, which start from the solution for all runs
 _MEMBER_ITERATIONS = 40
-
-
-@dataclass(frozen=True)
-class Table:
-    """What forms see of the runs: mixtures ``x (N, D)``, losses ``y (M, N)`` (0 where ``known`` is false), names.
-
-    ``own (M, D)`` marks the domain a metric is the held-out part of.
-    """
-
-    x: Array
-    y: Array
-    known: NDArray[np.bool_]
-    domains: tuple[str, ...]
-    metrics: tuple[str, ...]
-    own: NDArray[np.bool_]
-
-    def spread(self, w: Array) -> tuple[Array, Array, Array]:
-        """Of the runs with weight: mean, standard deviation and lowest loss per metric, ``(M,)`` each."""
-        v = self.known * w
-        v = np.where(v.any(axis=1, keepdims=True), v, self.known)  # a metric that none of them measured: of all runs
-        total = np.maximum(v.sum(axis=1), 1e-12)
-        mean = (v * self.y).sum(axis=1) / total
-        sd = np.sqrt((v * (self.y - mean[:, None]) ** 2).sum(axis=1) / total)
-        low = np.where(v > 0, self.y, np.inf).min(axis=1)
-        return mean, sd, np.where(np.isfinite(low), low, mean)
-
-    def scale(self, w: Array) -> Array:
-        """The scale of residuals per metric ``(M,)``; where all losses are equal, a thousandth of them."""
-        mean, sd, _ = self.spread(w)
-        return NOISE * np.maximum(sd, 1e-2 * np.abs(mean) + 1e-9)
 
 
 @dataclass(frozen=True)
@@ -127,7 +92,7 @@ class FormLaw(Law):
         """How many parameters a metric has."""
         return cls.shared + cls.blocks * domains
 
-    def check(self, table: Table) -> None:  # noqa: B027  (an optional hook: most forms take any losses)
+    def check(self, table: Table) -> None:
         """Raise DataError if the form cannot describe such losses."""
 
     def fit(self, runs: Runs, rng: np.random.Generator) -> GraphFit:
@@ -158,94 +123,15 @@ def centred(count: int) -> Array:
     return np.eye(count) - 1.0 / count
 
 
-def losses_positive(table: Table, law: str) -> None:
-    """DataError if a loss is not positive, for forms with a floor between zero and the losses."""
-    for metric, y, known in zip(table.metrics, table.y, table.known, strict=True):
-        if np.any(known & (y <= 0)):
-            raise DataError(
-                f"The {law} law needs positive losses; {metric} has {y[known].min():.4g}. Leave the metric out, or use linear."
-            )
-
-
-def own_domains(metrics: Sequence[str], domains: Sequence[str]) -> NDArray[np.bool_]:
-    """``(M, D)``: true where a metric is the held-out part of a domain: ``val:<domain>`` or the domain's very name.
-
-    Letter case and punctuation are immaterial, so ``Pile-CC`` belongs to ``pile_cc``.
-    """
-
-    def plain(name: str) -> str:
-        return "".join(c if c.isalnum() else "_" for c in name.casefold())
-
-    keys = [plain(domain) for domain in domains]
-    return np.array([[plain(metric.removeprefix("val:")) == key for key in keys] for metric in metrics], dtype=bool)
-
-
-def one_setting(runs: Runs) -> tuple[Runs, str]:
-    """The usable runs of the commonest size and token count (the larger in a tie), and a sentence if others are left out."""
-    usable = runs.usable()
-    if not len(usable):
-        raise DataError("No run of the table is done, so there is nothing to fit; see its status column.")
-    places, place, count = np.unique(
-        np.stack([usable.params, usable.tokens], axis=1),
-        axis=0,
-        return_inverse=True,
-        return_counts=True,
-        equal_nan=True,
-    )
-    place = place.reshape(-1)
-    filled = np.where(np.isnan(places), 0.0, places)
-    near = np.all(
-        np.abs(filled[:, None] - filled[None]) <= SAME_SETTING * np.maximum(filled[:, None], filled[None]), axis=2
-    )
-    support = near @ count
-    chosen = max(range(len(places)), key=lambda n: (support[n], tuple(filled[n])))
-    rows = np.flatnonzero(near[chosen][place])
-    if len(rows) == len(usable):
-        return usable, ""
-    note = (
-        f"fitted on {len(rows)} of {len(usable)} runs: the others are of another size or token count, which this law does "
-        "not know"
-    )
-    return usable.take(rows), note
-
-
-def tabulate(runs: Runs) -> tuple[Runs, Table]:
-    """The runs with rows, domains and metrics sorted by name, and the table of them."""
-    rows = sorted(range(len(runs)), key=lambda n: runs.run_id[n])
-    domains = sorted(range(len(runs.domains)), key=lambda n: runs.domains[n])
-    metrics = sorted(range(len(runs.metrics)), key=lambda n: runs.metrics[n])
-    ordered = runs.take(rows)
-    names = tuple(runs.domains[d] for d in domains), tuple(runs.metrics[m] for m in metrics)
-    y = ordered.losses[:, metrics].T
-    known = np.isfinite(y)
-    x = ordered.mixtures()[:, domains]
-    return ordered, Table(x, np.where(known, y, 0.0), known, *names, own_domains(names[1], names[0]))
-
-
-def deal_folds(mixtures: Array, folds: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    """A fold ``0..folds-1`` for each row of ``mixtures (N, D)``; equal mixtures share one. Fewer folds if there are few."""
-    groups = mixture_groups(mixtures)
-    count = int(groups.max(initial=-1)) + 1
-    return np.asarray((rng.permutation(count) % max(1, min(folds, count)))[groups])
-
-
 def _fit(law: FormLaw, runs: Runs, seed: int) -> GraphFit:
     used, note = one_setting(runs)
-    ordered, table = tabulate(used)
-    for metric, known in zip(table.metrics, table.known, strict=True):
-        if known.sum() < 2:
-            raise DataError(
-                f"{metric} has {int(known.sum())} measured value(s) in {len(used)} usable runs; a law needs at least 2. "
-                "Leave the metric out, or add runs that measure it."
-            )
+    table = tabulate(used)
     law.check(table)
     seeds = seed_noise(used)
     order = [table.metrics.index(metric) for metric in used.metrics]
-    sorted_noise = np.empty(len(order))
-    sorted_noise[order] = seeds.sd
     solution = _solve_sets(law, table, seed)
     residuals, variance = _held_out(law, table, solution)
-    factor, misfit = _calibrate(residuals, variance, sorted_noise, table)
+    factor, misfit = calibrate(residuals, variance, table)
     graph = _write(law, table, solution, factor, misfit, used)
     covariance = error_correlation(residuals) * np.outer(misfit, misfit)
     back = np.argsort(sorted(range(len(used)), key=lambda n: used.run_id[n]))
@@ -253,7 +139,7 @@ def _fit(law: FormLaw, runs: Runs, seed: int) -> GraphFit:
         law=_name(law), domains=used.domains, metrics=used.metrics, noise=seeds.sd, seed_covariance=seeds.covariance,
         status=tuple(_status(law, table, m, bool(solution.settled[0, m]), note) for m in order),
         graph=graph, forms=(_name(law),) * len(order), misfit=covariance[np.ix_(order, order)],
-        reach=_reach(table.x), swept=used.mixtures(), run_id=used.run_id, residuals=residuals[back][:, order],
+        reach=reach(table.x), swept=used.mixtures(), run_id=used.run_id, residuals=residuals[back][:, order],
         parameters={
             table.metrics[m]: law.describe(_by_domain(law, solution.theta[0, m], table, used), used.domains) for m in order
         },
@@ -361,33 +247,6 @@ def _held_out(law: FormLaw, table: Table, solution: Solution) -> tuple[Array, Ar
     return residuals, variance
 
 
-def _calibrate(residuals: Array, variance: Array, noise: Array, table: Table) -> tuple[float, Array]:
-    """The factor on the members' deviations, and the misfit's standard deviation per metric ``(M,)`` (factor included).
-
-    Misfit is what the mean square of held-out errors leaves after the members' variance and the seed noise. The factor
-    then makes 90 % of all held-out errors lie within their intervals, with the finite-sample level of conformal
-    prediction (Vovk et al. 2005): a little more than 90 % when mixtures are few. It stays within 1/2 and 4.
-    """
-    seed = np.nan_to_num(noise, nan=0.0) ** 2
-    known = np.isfinite(residuals)
-    if not known.any():
-        return 1.0, table.spread(np.ones(table.x.shape[0]))[1]
-    count = np.maximum(known.sum(axis=0), 1)
-    excess = np.where(known, residuals**2 - variance - seed, 0.0).sum(axis=0) / count
-    misfit = np.maximum(excess, 0.0)
-    error, own, of_seed = (
-        part[known] for part in (residuals**2, variance + misfit, np.broadcast_to(seed, residuals.shape))
-    )
-    mixtures = int(mixture_groups(table.x).max()) + 1
-    level = min(1.0, 0.9 * (1 + 1 / mixtures))
-    low, high = 0.5, 4.0
-    for _ in range(40):
-        factor = np.sqrt(low * high)
-        ratio = error / np.maximum(factor**2 * own + of_seed, 1e-300)
-        low, high = (factor, high) if np.quantile(ratio, level) > Z90**2 else (low, factor)
-    return float(high), high * np.sqrt(misfit)
-
-
 def _write(law: FormLaw, table: Table, solution: Solution, factor: float, misfit: Array, runs: Runs) -> Graph:
     """The graph over the runs' own order of domains, with mean, spread and members of every metric."""
     build = Builder(runs.domains)
@@ -423,13 +282,3 @@ def _status(law: FormLaw, table: Table, metric: int, settled: bool, note: str) -
     if not settled:
         words.append("the solver stopped before it settled")
     return "; ".join(words) or "converged"
-
-
-def _reach(x: Array) -> float:
-    """Half the median L1 distance between swept mixtures (of at most 500, evenly taken); 1 where there is one."""
-    points = np.unique(x, axis=0)
-    points = points[np.linspace(0, len(points) - 1, min(len(points), 500)).astype(int)]
-    if len(points) < 2:
-        return 1.0
-    apart = np.abs(points[:, None] - points[None]).sum(axis=2)
-    return float(np.median(apart[np.triu_indices(len(points), 1)])) / 2

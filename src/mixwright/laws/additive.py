@@ -17,7 +17,8 @@ import numpy as np
 from annotated_types import Gt
 from numpy.typing import NDArray
 
-from mixwright.laws._fitting import FormLaw, Prior, Table, centred, losses_positive
+from mixwright.laws._fitting import FormLaw, Prior, centred
+from mixwright.laws._table import Table, losses_positive
 from mixwright.laws.graph import Builder
 
 Array = NDArray[np.float64]

@@ -15,7 +15,8 @@ import numpy as np
 from annotated_types import Ge, Gt
 from numpy.typing import NDArray
 
-from mixwright.laws._fitting import FormLaw, Prior, Table, centred, losses_positive
+from mixwright.laws._fitting import FormLaw, Prior, centred
+from mixwright.laws._table import Table, losses_positive
 from mixwright.laws.graph import Builder
 
 Array = NDArray[np.float64]
@@ -44,7 +45,7 @@ class Exponential(FormLaw):
         losses_positive(table, "exponential")
 
     def evaluate(self, theta: Array, x: Array) -> tuple[Array, Array]:
-        """c + exp(a · x)."""
+        """The losses c + exp(a · x)."""
         above = np.exp(np.minimum(theta[:, 1:] @ x.T, _HIGHEST))
         J = np.empty((*above.shape, theta.shape[1]))
         J[:, :, 0] = 1.0
@@ -69,7 +70,7 @@ class Exponential(FormLaw):
         return out
 
     def prior(self, table: Table, w: Array, theta: Array | None) -> Prior:
-        """t about their mean, c about 0.75 of the lowest loss."""
+        """The t_j about their mean, c about 0.75 of the lowest loss; none where ``shrinkage`` is 0."""
         _, _, lowest = table.spread(w)
         count, domains = len(lowest), table.x.shape[1]
         R = np.zeros((count, 1 + domains, 1 + domains))

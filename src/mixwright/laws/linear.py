@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any
 
 import numpy as np
 from annotated_types import Gt
 from numpy.typing import NDArray
 
-from mixwright.laws._fitting import FormLaw, Prior, Table, centred
+from mixwright.laws._fitting import FormLaw, Prior, centred
+from mixwright.laws._table import Table
 from mixwright.laws.graph import Builder
 
 Array = NDArray[np.float64]
@@ -29,7 +30,7 @@ class Linear(FormLaw):
     width_b: Annotated[float, Gt(0)] = 10.0
 
     def evaluate(self, theta: Array, x: Array) -> tuple[Array, Array]:
-        """b · x."""
+        """The products b · x."""
         return theta @ x.T, np.broadcast_to(x, (len(theta), *x.shape)).copy()
 
     def starts(self, table: Table, w: Array) -> Array:
@@ -40,7 +41,8 @@ class Linear(FormLaw):
     def prior(self, table: Table, w: Array, theta: Array | None) -> Prior:
         """The b_j about their own mean."""
         count, domains = table.y.shape[0], table.x.shape[1]
-        width = self.width_b * 10 * table.scale(w)
+        _, sd, _ = table.spread(w)
+        width = self.width_b * np.maximum(sd, 1e-9)
         R = centred(domains)[None] / width[:, None, None]
         bound = np.full((count, domains), np.inf)
         return Prior(R, np.zeros((count, domains)), -bound, bound)

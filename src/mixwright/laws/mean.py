@@ -12,7 +12,8 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from mixwright.laws._fitting import FormLaw, Prior, Table
+from mixwright.laws._fitting import FormLaw, Prior
+from mixwright.laws._table import Table
 from mixwright.laws.graph import Builder
 
 Array = NDArray[np.float64]

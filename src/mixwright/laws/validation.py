@@ -23,9 +23,11 @@ from mixwright.core.find import find
 from mixwright.core.law import Law, Validation
 from mixwright.core.observation import Runs
 from mixwright.core.rng import rng as stream
+from mixwright.laws._calibration import Z90
 from mixwright.laws._fit import GraphFit, join
-from mixwright.laws._fitting import Z90, FormLaw, deal_folds, one_setting
+from mixwright.laws._fitting import FormLaw
 from mixwright.laws._noise import mixture_groups, seed_noise
+from mixwright.laws._table import deal_folds, one_setting
 
 Array = NDArray[np.float64]
 #: the pseudo-metric that is the weighted mean of the objective's metrics
@@ -60,7 +62,7 @@ class _Round:
 
 def validate(
     runs: Runs,
-    laws: Sequence[str] = ("exponential", "additive"),
+    laws: Sequence[str] = ("additive", "exponential"),
     baselines: Sequence[str] = ("linear", "mean"),
     *,
     metric_weights: Array | None = None,
@@ -69,8 +71,10 @@ def validate(
     rng: np.random.Generator,
     on_progress: Callable[[float], None] | None = None,
 ) -> Validation:
-    """Score laws and baselines on held-out runs, and choose a law for every metric.
+    """Score laws and baselines on held-out runs, and choose a law for every metric: ``laws`` stand in order of preference.
 
+    The default prefers the additive law: where runs cannot tell the two apart it is the safer one to minimize, since its
+    losses rise steeply as a helpful domain vanishes, while the exponential's optimum then runs into corners.
     ``metric_weights (M,)`` sum to one (None: equal). Only usable runs of the commonest size and token count enter. Raises
     StudyError for an unknown law. With fewer than three mixtures nothing can be held out: the scores are empty, the
     first law is chosen and a note says so. Cost: ``repeats * folds + 1`` fits per law; for 20 runs, 7 metrics and 4
@@ -169,11 +173,12 @@ def _predict(
 
 
 def _best(fits: Mapping[str, GraphFit], laws: Sequence[str], runs: Runs) -> list[str]:
-    """Per metric, the law with the smallest absolute error on the inner folds; the first of equals.
+    """Per metric, the law with the smallest absolute error on the inner folds; the first of those that cannot be told apart.
 
     Few runs choose badly one metric at a time, so each metric's advantage of a law over the first one (relative, from
     pairs of errors on the same run) is shrunk towards the mean over metrics: as far as its standard error is large
-    against the spread between metrics (empirical Bayes, the moment estimate of DerSimonian and Laird 1986).
+    against the spread between metrics (empirical Bayes, the moment estimate of DerSimonian and Laird 1986). Another law
+    than the first is taken when its advantage is larger than its standard error.
     """
     errors = np.stack([np.abs(fits[name].residuals) for name in laws])
     known = np.isfinite(errors).all(axis=0)
@@ -184,18 +189,23 @@ def _best(fits: Mapping[str, GraphFit], laws: Sequence[str], runs: Runs) -> list
         pair = np.where(known, (errors[number] - errors[0]) / level, 0.0)
         mean = pair.sum(axis=0) / count
         square = (np.where(known, pair - mean, 0.0) ** 2).sum(axis=0) / np.maximum(count - 1, 1) / count
-        total[number] = _shrunk(mean, np.maximum(square, 1e-12))
+        total[number] = np.add(*_shrunk(mean, np.maximum(square, 1e-12)))
     return [laws[i] for i in total.argmin(axis=0)]
 
 
-def _shrunk(mean: Array, square: Array) -> Array:
-    """Estimates ``mean (M,)`` with squared standard errors ``square``, each shrunk towards what they have in common."""
+def _shrunk(mean: Array, square: Array) -> tuple[Array, Array]:
+    """Estimates ``mean (M,)`` with squared standard errors ``square``, each shrunk towards what they have in common.
+
+    Given with their standard errors after shrinking.
+    """
     weight = 1 / square
     centre = (weight * mean).sum() / weight.sum()
     heterogeneity = (weight * (mean - centre) ** 2).sum() - (len(mean) - 1)
     between = max(0.0, heterogeneity / max(weight.sum() - (weight**2).sum() / weight.sum(), 1e-300))
-    centre = (mean / (square + between)).sum() / (1 / (square + between)).sum()
-    return np.asarray(centre + (mean - centre) * between / (between + square))
+    total = 1 / (square + between)
+    centre = (mean * total).sum() / total.sum()
+    own = between / (between + square)
+    return centre + own * (mean - centre), np.sqrt(own * square + (1 - own) ** 2 / total.sum())
 
 
 def _score(truth: Array, rounds: Sequence[_Round], name: str, m: int) -> dict[str, float | None]:
@@ -273,7 +283,14 @@ def _remarks(
                 f"The baseline {name} predicts held-out objectives as well (error {other:.4f}) as the chosen laws "
                 f"({own['mae']:.4f}): these runs do not show how the loss depends on the mixture beyond that."
             )
-    if np.isfinite(noise) and own["mae"] <= np.sqrt(2 / np.pi) * noise * 1.25:
+    alone = float(np.sqrt(2 / np.pi) * noise)  # the mean absolute error that seed noise alone would give
+    if np.isfinite(noise) and own["mae"] > 1.25 * alone:
+        rest = float(np.sqrt(max(np.pi / 2 * own["mae"] ** 2 - noise**2, 0.0)))
+        notes.append(
+            f"The held-out error of the objective ({own['mae']:.4f}) is more than seed noise alone would give ({alone:.4f}): "
+            f"the laws' misfit, or what these runs leave open, is about {rest:.4f} nats/token (sd); the intervals contain it."
+        )
+    elif np.isfinite(noise):
         notes.append(
             f"The held-out error of the objective ({own['mae']:.4f}) is what seed noise alone (sd {noise:.4f}) would give: "
             "a better law could not be told apart from this one with these runs."

@@ -13,6 +13,7 @@ import numpy as np
 from annotated_types import Ge, Gt, Le
 from numpy.typing import NDArray
 
+from mixwright.core.errors import StudyError
 from mixwright.core.mixture import Mixture
 from mixwright.core.objective import Objective
 from mixwright.optimize.simplex import Region, dirichlet, sobol
@@ -20,6 +21,8 @@ from mixwright.optimize.simplex import Region, dirichlet, sobol
 Array = NDArray[np.float64]
 #: candidates among which each run is the one farthest from those before it
 _CANDIDATES = 32
+#: weights closer than this are the same mixture
+_SAME = 1e-6
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,12 @@ def design(
     candidates = region.project(dirichlet(centre, options.strength * size, uniform))
     for part in np.array_split(candidates, missing) if missing else ():
         _take_farthest(chosen, part)
+    same = sum(np.abs(np.array(chosen[:n]) - w).max(axis=1).min() < _SAME for n, w in enumerate(chosen) if n)
+    if same:
+        raise StudyError(
+            f"The objective's bounds leave no room for {options.runs} different mixtures ({options.runs - same} were found). "
+            "Loosen floors and ceilings, or design fewer runs."
+        )
     return [Mixture.normalized(natural.domains, np.clip(w, 0.0, None)) for w in chosen]
 
 
@@ -80,7 +89,7 @@ def _lifted(region: Region, base: Array, lift: float) -> Array:
         w[d] = raised
         out.append(w)
     points = region.project(np.array(out))
-    return points[np.sqrt(((points - base) ** 2).sum(axis=1)) > 1e-6]
+    return np.asarray(points[np.abs(points - base).max(axis=1) > _SAME])
 
 
 def _take_farthest(chosen: list[Array], candidates: Array) -> Array:

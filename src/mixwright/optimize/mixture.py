@@ -17,15 +17,13 @@ from mixwright.core.errors import DataError
 from mixwright.core.mixture import Mixture
 from mixwright.core.objective import Objective
 from mixwright.core.recipe import Forecast
-from mixwright.laws import GraphFit
+from mixwright.laws import Z90, GraphFit
 from mixwright.optimize.search import Search
 from mixwright.optimize.simplex import Region
 
 Array = NDArray[np.float64]
 #: the name of the weighted mean of metrics among forecasts
 OBJECTIVE = "objective"
-#: a normal variable lies within this many standard deviations in 90 % of cases
-_Z90 = 1.6448536269514722
 #: a weight this close to a bound is on it
 _ON_BOUND = 1e-5
 #: an L1 distance from the swept mixtures' hull beyond which a prediction is called extrapolation
@@ -122,7 +120,7 @@ def _tolerance(fit: GraphFit, q: Array, best: Array, natural: Array) -> float:
 
 def _difference(fit: GraphFit, name: str, best: Array, natural: Array, q: Array) -> Forecast:
     mean, spread = (float(part[0]) for part in fit.difference(best[None], natural, q))
-    return Forecast(name, "difference", mean, mean - _Z90 * spread, mean + _Z90 * spread, reference="natural")
+    return Forecast(name, "difference", mean, mean - Z90 * spread, mean + Z90 * spread, reference="natural")
 
 
 def _losses(fit: GraphFit, best: Array, q: Array) -> tuple[Forecast, ...]:
@@ -132,7 +130,7 @@ def _losses(fit: GraphFit, best: Array, q: Array) -> tuple[Forecast, ...]:
         (OBJECTIVE, float(fit.mean(best[None], q)[0]), float(fit.spread(best[None], q)[0])),
         *zip(fit.metrics, each.mean[0].tolist(), each.spread[0].tolist(), strict=True),
     ]
-    return tuple(Forecast(m, "loss", v, v - _Z90 * s, v + _Z90 * s) for m, v, s in rows)
+    return tuple(Forecast(m, "loss", v, v - Z90 * s, v + Z90 * s) for m, v, s in rows)
 
 
 def _active(
@@ -171,7 +169,9 @@ def _active(
     for (words, _), price in zip(rules, prices[2:], strict=True):
         out[words] = out.get(words, 0.0) + float(price)
     return tuple(
-        f"{words}{'' if words.endswith('no floor') else f'; 0.01 more room would lower the objective by about {price / 100:.2g}'}."
+        f"{words}."
+        if words.endswith("no floor")
+        else f"{words}; 0.01 more room would lower the objective by {price / 100:.2g}."
         for words, price in out.items()
     )
 

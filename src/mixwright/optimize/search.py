@@ -31,11 +31,11 @@ class Search:
     region: Region
 
     def value(self, points: Array) -> Array:
-        """f at ``points (N, D)``, ``(N,)``."""
+        """The objective at ``points (N, D)``, ``(N,)``."""
         return self.fit.mean(points, self.metric_weights)
 
     def slope(self, w: Array) -> tuple[float, Array]:
-        """f and its gradient at one mixture."""
+        """The objective and its gradient at one mixture."""
         value, slope = self.fit.mean_and_slope(w[None], self.metric_weights)
         return float(value[0]), slope[0]
 

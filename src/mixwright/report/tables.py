@@ -280,11 +280,12 @@ def recipe_table(data: Data) -> RenderableType:
             else "the size of the runs"
         )
         for one in recipe.get("forecasts") or ()
+        if one["metric"] == "objective"
     ]
     table = _table(
         f"Recipe: {scaled(recipe['tokens'])} tokens", "domain",
         *(f"phase {n}: {scaled(phase['tokens'])} tokens" for n, phase in enumerate(phases, 1)), "epochs",
-        "unique tokens", caption="\n".join(forecasts[:8]) or None,
+        "unique tokens", caption="\n".join(forecasts) or None,
     )  # fmt: skip
     domains = list(phases[0]["weights"])
     for name in domains[:_ROWS]:

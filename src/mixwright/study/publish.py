@@ -177,7 +177,8 @@ def results(flow: Flow, stage: str, artifact: Artifact) -> tuple[Any, ...]:
         write_runs(root / "runs.csv", flow.table)
         return (tables.runs_table(parts.runs(flow)),)
     if stage == "fit":
-        return (tables.validation_table(parts.runs(flow) | parts.fitted(flow)),)
+        data = parts.runs(flow) | parts.fitted(flow)
+        return (tables.validation_table(data), *data["validation"]["notes"])
     if stage == "optimize":
         write_atomic(root / "recipe.yaml", to_yaml(flow.recipe))
         data = parts.runs(flow) | parts.optimum(flow)

@@ -41,7 +41,7 @@ def report_data(flow: Flow) -> dict[str, Any]:
         data["final_phase"] = final_phase(flow)
     recipe = publish.recipes(flow)["recipe"]
     data["recipe"] = recipe.to_dict()
-    data["notes"] = list(recipe.notes)
+    data["notes"] = [*recipe.notes, *data["validation"]["notes"]]
     return data
 
 

@@ -110,8 +110,9 @@ class Training:
                 return self._failed(f"its loss is {loss} at step {step} ({self._tokens(step):,} tokens)", begun, cpu)
             if step % every == 0:
                 self.losses.append([step, loss])
-            if self._is_watched(step):
-                self._watch(step)
+            bad = self._watch(step) if self._is_watched(step) else None
+            if bad is not None:
+                return self._failed(f"its loss on {bad} is not finite after step {step}", begun, cpu)
             if step in self.keep:
                 self._save(self.out / checkpoint_name(self.keep[step]))
             if _cpu_seconds() - saved > self.options.checkpoint_seconds and step < self.steps:
@@ -120,9 +121,9 @@ class Training:
             spent = time.monotonic() - begun
             progress(step / self.steps, loss=loss, tokens_per_second=self._tokens(step - first) / max(spent, 1e-9))
         losses = {metric.name: model_loss(self.model, metric) for metric in self.metrics}
-        bad = [name for name, loss in losses.items() if not math.isfinite(loss)]
-        if bad:
-            return self._failed(f"its loss on {bad[0]} is {losses[bad[0]]} at the end, step {self.steps}", begun, cpu)
+        bad = next((name for name, loss in losses.items() if not math.isfinite(loss)), None)
+        if bad is not None:
+            return self._failed(f"its loss on {bad} is not finite after step {self.steps}", begun, cpu)
         return self._write(self._observation(DONE, "", losses), begun, cpu)
 
     def _learn(self, batch: Any, step: int) -> float:
@@ -151,9 +152,13 @@ class Training:
         parts = self.options.trajectory_evals
         return step * parts // self.steps > (step - 1) * parts // self.steps
 
-    def _watch(self, step: int) -> None:
+    def _watch(self, step: int) -> str | None:
+        """Add to the trajectory; gives the name of a metric whose loss is not finite, if there is one."""
         losses = {metric.name: model_loss(self.model, metric) for metric in self.watched}
-        self.trajectory.append({"tokens": self._tokens(step), "losses": losses})
+        bad = next((name for name, loss in losses.items() if not math.isfinite(loss)), None)
+        if bad is None:
+            self.trajectory.append({"tokens": self._tokens(step), "losses": losses})
+        return bad
 
     def _observation(self, status: str, reason: str, losses: Mapping[str, float]) -> Observation:
         step = self.stream.step

@@ -57,8 +57,8 @@ def run_key(
     values = {name: value for name, value in run.to_dict().items() if name not in ("run_id", "role", "parent")}
     fingerprint = None if corpus is None else corpus.fingerprint
     return content_key(
-        "mixwright/run", CODE_VERSION, ORDER_VERSION, values, trainer.identity(), fingerprint, sorted(set(checkpoints)),
-        parent,
+        "mixwright/run", CODE_VERSION, ORDER_VERSION, values, run.schedule.domains, trainer.identity(), fingerprint,
+        sorted(set(checkpoints)), parent,
     )  # fmt: skip
 
 

@@ -1,0 +1,133 @@
+"""What laws see of a table of runs: one setting, sorted by name, losses per metric, folds that keep repeats together.
+
+Notation: N runs, D domains, M metrics; x ``(N, D)`` mixtures, y ``(M, N)`` losses, w ``(N,)`` weights of the runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mixwright.core.errors import DataError
+from mixwright.core.observation import Runs
+from mixwright.laws._noise import mixture_groups, seed_noise
+
+Array = NDArray[np.float64]
+#: what a form is expected to miss, over the standard deviation of a metric's losses; with the priors of the additive law
+#: this was the best of 0.03, 0.05 and 0.1 on published runs, by little
+NOISE = 0.1
+#: sizes and token counts closer than this part are one setting
+SAME_SETTING = 0.02
+#: into how many steps that part is cut when settings are counted
+_STEPS = 10
+
+
+@dataclass(frozen=True)
+class Table:
+    """What forms see of the runs: mixtures ``x (N, D)``, losses ``y (M, N)`` (0 where ``known`` is false), names.
+
+    ``own (M, D)`` marks the domain a metric is the held-out part of; ``noise (M,)`` is the seed noise, 0 where unknown.
+    """
+
+    x: Array
+    y: Array
+    known: NDArray[np.bool_]
+    domains: tuple[str, ...]
+    metrics: tuple[str, ...]
+    own: NDArray[np.bool_]
+    noise: Array
+
+    def spread(self, w: Array) -> tuple[Array, Array, Array]:
+        """Of the runs with weight: mean, standard deviation and lowest loss per metric, ``(M,)`` each."""
+        v = self.known * w
+        v = np.where(v.any(axis=1, keepdims=True), v, self.known)  # a metric that none of them measured: of all runs
+        total = np.maximum(v.sum(axis=1), 1e-12)
+        mean = (v * self.y).sum(axis=1) / total
+        sd = np.sqrt((v * (self.y - mean[:, None]) ** 2).sum(axis=1) / total)
+        low = np.where(v > 0, self.y, np.inf).min(axis=1)
+        return mean, sd, np.where(np.isfinite(low), low, mean)
+
+    def scale(self, w: Array) -> Array:
+        """How far losses are expected to scatter about the law, ``(M,)``: what scales the residuals.
+
+        The seed noise and, in quadrature, ``NOISE`` of the losses' spread for what the form misses.
+        """
+        mean, sd, _ = self.spread(w)
+        misfit = NOISE * np.maximum(sd, 1e-4 * np.abs(mean) + 1e-9)
+        return np.hypot(misfit, self.noise)
+
+
+def tabulate(runs: Runs) -> Table:
+    """The runs with rows, domains and metrics sorted by name, so that their order can have no consequence.
+
+    Raises DataError for a metric with fewer than two values.
+    """
+    rows = sorted(range(len(runs)), key=lambda n: runs.run_id[n])
+    domains = sorted(range(len(runs.domains)), key=lambda n: runs.domains[n])
+    metrics = sorted(range(len(runs.metrics)), key=lambda n: runs.metrics[n])
+    ordered = runs.take(rows)
+    names = tuple(runs.domains[d] for d in domains), tuple(runs.metrics[m] for m in metrics)
+    y = ordered.losses[:, metrics].T
+    known = np.isfinite(y)
+    for metric, number in zip(names[1], known.sum(axis=1).tolist(), strict=True):
+        if number < 2:
+            raise DataError(
+                f"A law needs at least 2 measured losses; {metric} has {number} in {len(runs)} usable runs. Leave the metric "
+                "out, or add runs that measure it."
+            )
+    noise = np.nan_to_num(seed_noise(ordered).sd[metrics], nan=0.0)
+    x = ordered.mixtures()[:, domains]
+    return Table(x, np.where(known, y, 0.0), known, *names, own_domains(names[1], names[0]), noise)
+
+
+def one_setting(runs: Runs) -> tuple[Runs, str]:
+    """The usable runs of the commonest size and token count (the larger in a tie), and a sentence if others are left out."""
+    usable = runs.usable()
+    if not len(usable):
+        raise DataError("No run of the table is done, so there is nothing to fit; see its status column.")
+    size = np.log1p(np.nan_to_num(np.stack([usable.params, usable.tokens], axis=1), nan=0.0))
+    steps = np.round(size / SAME_SETTING * _STEPS).astype(np.int64)
+    places, place, count = np.unique(steps, axis=0, return_inverse=True, return_counts=True)
+    near = np.abs(places[:, None] - places[None]).max(axis=2) <= _STEPS
+    support = near @ count
+    chosen = max(range(len(places)), key=lambda n: (support[n], tuple(places[n])))
+    rows = np.flatnonzero(near[chosen][place.reshape(-1)])
+    if len(rows) == len(usable):
+        return usable, ""
+    note = (
+        f"fitted on {len(rows)} of {len(usable)} runs: the others are of another size or token count, which this law does "
+        "not know"
+    )
+    return usable.take(rows), note
+
+
+def own_domains(metrics: Sequence[str], domains: Sequence[str]) -> NDArray[np.bool_]:
+    """``(M, D)``: true where a metric is the held-out part of a domain: ``val:<domain>`` or the domain's very name.
+
+    Letter case and punctuation are immaterial, so ``Pile-CC`` belongs to ``pile_cc``.
+    """
+
+    def plain(name: str) -> str:
+        return "".join(c if c.isalnum() else "_" for c in name.casefold())
+
+    keys = [plain(domain) for domain in domains]
+    return np.array([[plain(metric.removeprefix("val:")) == key for key in keys] for metric in metrics], dtype=bool)
+
+
+def losses_positive(table: Table, law: str) -> None:
+    """DataError if a loss is not positive, for forms with a floor between zero and the losses."""
+    for metric, y, known in zip(table.metrics, table.y, table.known, strict=True):
+        if np.any(known & (y <= 0)):
+            raise DataError(
+                f"The {law} law needs positive losses; {metric} has {y[known].min():.4g}. Leave the metric out, or use linear."
+            )
+
+
+def deal_folds(mixtures: Array, folds: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """A fold ``0..folds-1`` for each row of ``mixtures (N, D)``; equal mixtures share one. Fewer folds if there are few."""
+    groups = mixture_groups(mixtures)
+    count = int(groups.max(initial=-1)) + 1
+    return np.asarray((rng.permutation(count) % max(1, min(folds, count)))[groups])
