@@ -35,6 +35,8 @@ Array = NDArray[np.float64]
 _SCREENING = 30
 #: iterations of the members, which start from the solution for all runs
 _MEMBER_ITERATIONS = 40
+#: how finely members are solved: they scatter by far more
+_MEMBER_TOLERANCE = 1e-5
 
 
 @dataclass(frozen=True)
@@ -199,7 +201,7 @@ def _screened(law: FormLaw, table: Table, starts: Sequence[Array], problems: Seq
         return np.concatenate(starts)
     each = _stack([p for p in problems for _ in range(places)])
     solved = solve(
-        lambda t: law.evaluate(t, table.x), np.concatenate(starts).reshape(-1, width), each, iterations=_SCREENING
+        lambda t: law.evaluate(t, table.x), np.concatenate(starts).reshape(-1, width), each, iterations=_SCREENING, tolerance=_MEMBER_TOLERANCE
     )
     best = solved.objective.reshape(len(problems), places, count).argmin(axis=1)
     found = solved.theta.reshape(len(problems), places, count, width)
@@ -226,8 +228,9 @@ def _solve_members(
             problems.append(_problems(law, table, weights[b], prior, scale))
             starts.append(theta[s])
     solved = solve(
-        lambda t: law.evaluate(t, table.x), np.concatenate(starts), _stack(problems), iterations=_MEMBER_ITERATIONS
-    )
+        lambda t: law.evaluate(t, table.x), np.concatenate(starts), _stack(problems),
+        iterations=_MEMBER_ITERATIONS, tolerance=_MEMBER_TOLERANCE,
+    )  # fmt: skip
     found = np.split(solved.theta.reshape(sum(sizes), len(table.metrics), -1), np.cumsum(sizes)[:-1])
     return [part.transpose(1, 0, 2) for part in found]
 

@@ -21,8 +21,6 @@ Model = Callable[[Array], tuple[Array, Array]]
 
 #: numbers of J held at once, 8 bytes each
 _CHUNK = 1 << 21
-#: a problem rests when a step lowers its objective by less than this part
-_TOLERANCE = 1e-12
 #: a problem rests when its damping has grown beyond this: no step helps
 _STUCK = 1e10
 #: how often a step is solved anew because parameters met their bounds
@@ -68,16 +66,16 @@ class Solved:
     settled: NDArray[np.bool_]
 
 
-def solve(model: Model, start: Array, problems: Problems, *, iterations: int = 1000) -> Solved:
+def solve(model: Model, start: Array, problems: Problems, *, iterations: int = 1000, tolerance: float = 1e-10) -> Solved:
     """Minimize every problem from its ``start (K, P)``.
 
-    Cost per iteration and problem: one evaluation of the model, N P² + P³/3 operations. Memory is bounded by taking
+    A problem rests when a step lowers its objective by less than the part ``tolerance`` of it. Cost per iteration and problem: one evaluation of the model, N P² + P³/3 operations. Memory is bounded by taking
     the problems in parts.
     """
     count, data, width = len(start), problems.y.shape[1], start.shape[1]
     at_once = max(1, _CHUNK // max(1, data * width))
     parts = [
-        _solve(model, start[n : n + at_once], problems.take(slice(n, n + at_once)), iterations)
+        _solve(model, start[n : n + at_once], problems.take(slice(n, n + at_once)), iterations, tolerance)
         for n in range(0, count, at_once)
     ]
     return Solved(
@@ -87,7 +85,7 @@ def solve(model: Model, start: Array, problems: Problems, *, iterations: int = 1
     )
 
 
-def _solve(model: Model, start: Array, problems: Problems, iterations: int) -> Solved:
+def _solve(model: Model, start: Array, problems: Problems, iterations: int, tolerance: float) -> Solved:
     theta = np.clip(start, problems.low, problems.high)
     with np.errstate(over="ignore", invalid="ignore"):
         f, J = model(theta)
@@ -103,7 +101,7 @@ def _solve(model: Model, start: Array, problems: Problems, iterations: int) -> S
             new = part.objective(trial, new_f)
             better = new < best[active]
             gained = best[active] - new
-            rest = better & (gained <= _TOLERANCE * best[active]) | ~better & (damping[active] > _STUCK)
+            rest = better & (gained <= tolerance * best[active]) | ~better & (damping[active] > _STUCK)
             won = active[better]
             theta[won], f[won], J[won], best[won] = trial[better], new_f[better], new_J[better], new[better]
             damping[active] = np.where(better, np.maximum(damping[active] * 0.1, 1e-12), damping[active] * 8)

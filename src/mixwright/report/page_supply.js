@@ -68,14 +68,15 @@ function sectionSources(section) {
         : el("strong", { class: "caution" }, "These do not add up; do not trust this table."),
     ),
   );
-  funnel(section, "Training sources", sources, order);
+  const used = order.filter((rule) => all.some((row) => row.first_dropped?.[rule] > 0)); // few enough for a colour each
+  funnel(section, "Training sources", sources, used);
   if (targets?.length) {
     section.append(
       paragraph(
         "Targets are never trained on. Documents that share a run of 13 words with any training text were removed from them.",
       ),
     );
-    funnel(section, "Targets", targets, order);
+    funnel(section, "Targets", targets, used);
   }
   if (rules?.length)
     section.append(folded("The rules and how many documents failed each", rulesTable(rules, all, order)));
