@@ -17,7 +17,7 @@ from mixwright.core.observation import DONE, Observation, Runs
 from mixwright.core.recipe import Recipe
 from mixwright.core.rng import rng
 from mixwright.core.run import ModelSize, Run
-from mixwright.core.schedule import Phase, Schedule
+from mixwright.core.schedule import Schedule
 
 if TYPE_CHECKING:
     from mixwright.core.law import Law

@@ -44,6 +44,6 @@ def test_every_plug_in_file_holds_its_class(family: str) -> None:
 def test_an_unknown_plug_in_names_the_nearest_and_all() -> None:
     with pytest.raises(errors.StudyError, match=r"'exponental'.*Did you mean 'exponential'.*additive"):
         find("laws", "exponental")
-    with pytest.raises(errors.StudyError, match="package.module:Class"):
+    with pytest.raises(errors.StudyError, match=r"package\.module:Class"):
         find("laws", "no.such:Thing")
     assert find("laws", "collections:OrderedDict").__name__ == "OrderedDict"

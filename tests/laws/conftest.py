@@ -58,6 +58,12 @@ class Planted:
 
 
 @pytest.fixture
+def planted() -> Callable[..., Planted]:
+    """Worlds whose truth is known."""
+    return Planted
+
+
+@pytest.fixture
 def published() -> Callable[[str], Path]:
     """The path of a published table; the test is skipped where the folder is absent."""
     folder = Path(os.environ.get("MIXWRIGHT_PUBLISHED_RUNS", REPOSITORY / ".." / "shared" / "published-runs"))

@@ -66,9 +66,14 @@ def test_a_newer_form_is_refused(tmp_path: Path) -> None:
 def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path: Path) -> None:
     file = tmp_path / "a"
     write_atomic(file, "old")
-    with pytest.raises(RuntimeError), written_aside(file) as aside:
-        aside.write_text("new")
-        raise RuntimeError
+
+    def interrupted() -> None:
+        with written_aside(file) as aside:
+            aside.write_text("new")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        interrupted()
     assert file.read_text() == "old"
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
 

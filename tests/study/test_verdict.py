@@ -96,11 +96,13 @@ def test_noise_is_never_assumed_to_be_zero() -> None:
 
 
 def test_the_final_phase_shows_gain_and_price() -> None:
-    rows = verdict.final_phase_rows(
-        trained("x", 0, 4.0, [4.0]), trained("y", 0, 3.5, [3.5]), {"target:t": 0.1}, {"target:t": 1.0}
-    )
-    assert rows[0] == {
-        "metric": "target:t", "continued": 4.0, "upsampled": 3.5, "difference": -0.5, "noise": 0.1, "kind": "target",
-    }  # fmt: skip
-    assert rows[1]["kind"] == "val"
-    assert rows[1]["noise"] is None
+    pairs = [
+        (trained("x", 0, 4.0, [4.0]), trained("y", 0, 3.5, [3.5])),
+        (trained("x", 1, 4.2, [4.2]), trained("y", 1, 3.6, [3.6])),
+    ]
+    rows = verdict.final_phase_rows(pairs, {"target:t": 0.1}, {"target:t": 1.0})
+    assert rows[0]["continued"] == pytest.approx(4.1)
+    assert rows[0]["difference"] == pytest.approx(-0.55)
+    assert rows[0]["differences"] == pytest.approx([-0.5, -0.6])
+    assert (rows[0]["noise"], rows[0]["kind"]) == (0.1, "target")
+    assert (rows[1]["noise"], rows[1]["kind"]) == (None, "val")

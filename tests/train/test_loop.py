@@ -151,6 +151,12 @@ def test_a_loss_that_is_not_finite_fails_the_run_with_its_step(
     assert len(made["trajectory"]) == watched
 
 
+def test_checkpoints_asked_for_within_one_step_are_both_kept(corpus, make_run, tmp_path) -> None:
+    train(make_run(), corpus, tmp_path, keep=(384, 390, 480))
+    kept = sorted(path.name for path in tmp_path.glob("checkpoint-*"))
+    assert kept == ["checkpoint-384", "checkpoint-390", "checkpoint-480"]
+
+
 def test_checkpoints_outside_the_run_are_refused(corpus, make_run, tmp_path) -> None:
     for tokens in (3, 5000):
         with pytest.raises(StudyError, match="the run goes from 32 to 480"):
@@ -175,3 +181,13 @@ def test_matrices_inside_follow_the_width() -> None:
 def test_it_keeps_the_promises_of_a_trainer(corpus, tmp_path) -> None:
     options = replace(TINY, batch=16, checkpoint_seconds=60)
     check_trainer(options, tmp_path, corpus.path, ("a", "b", "c"))
+
+
+def test_a_task_has_one_thread_an_allocator_that_keeps_memory_and_a_cost_that_grows(make_run, tmp_path) -> None:
+    small = TINY.task(make_run(), corpus=None, out=tmp_path)
+    assert small.threads == 1
+    assert set(small.environment) == {"MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_"}
+    larger = replace(make_run(), size=ModelSize(64, 2))
+    assert small.cost < TINY.cost(larger) < TINY.cost(replace(larger, schedule=make_run(tokens=10**6).schedule))
+    mixture = larger.schedule.phases[0].mixture
+    assert TINY.cost(branch(larger, 384, mixture, run_id="child")) < TINY.cost(larger)

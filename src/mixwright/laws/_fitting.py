@@ -201,7 +201,11 @@ def _screened(law: FormLaw, table: Table, starts: Sequence[Array], problems: Seq
         return np.concatenate(starts)
     each = _stack([p for p in problems for _ in range(places)])
     solved = solve(
-        lambda t: law.evaluate(t, table.x), np.concatenate(starts).reshape(-1, width), each, iterations=_SCREENING, tolerance=_MEMBER_TOLERANCE
+        lambda t: law.evaluate(t, table.x),
+        np.concatenate(starts).reshape(-1, width),
+        each,
+        iterations=_SCREENING,
+        tolerance=_MEMBER_TOLERANCE,
     )
     best = solved.objective.reshape(len(problems), places, count).argmin(axis=1)
     found = solved.theta.reshape(len(problems), places, count, width)

@@ -23,6 +23,8 @@ Model = Callable[[Array], tuple[Array, Array]]
 _CHUNK = 1 << 21
 #: a problem rests when its damping has grown beyond this: no step helps
 _STUCK = 1e10
+#: damping below this leaves a step as long as it wants to be
+_FREE = 0.1
 #: how often a step is solved anew because parameters met their bounds
 _ROUNDS = 4
 
@@ -66,7 +68,9 @@ class Solved:
     settled: NDArray[np.bool_]
 
 
-def solve(model: Model, start: Array, problems: Problems, *, iterations: int = 1000, tolerance: float = 1e-10) -> Solved:
+def solve(
+    model: Model, start: Array, problems: Problems, *, iterations: int = 1000, tolerance: float = 1e-10
+) -> Solved:
     """Minimize every problem from its ``start (K, P)``.
 
     A problem rests when a step lowers its objective by less than the part ``tolerance`` of it. Cost per iteration and problem: one evaluation of the model, N P² + P³/3 operations. Memory is bounded by taking
@@ -101,7 +105,8 @@ def _solve(model: Model, start: Array, problems: Problems, iterations: int, tole
             new = part.objective(trial, new_f)
             better = new < best[active]
             gained = best[active] - new
-            rest = better & (gained <= tolerance * best[active]) | ~better & (damping[active] > _STUCK)
+            free = damping[active] < _FREE  # a strongly damped step gains little wherever it starts
+            rest = better & free & (gained <= tolerance * best[active]) | ~better & (damping[active] > _STUCK)
             won = active[better]
             theta[won], f[won], J[won], best[won] = trial[better], new_f[better], new_J[better], new[better]
             damping[active] = np.where(better, np.maximum(damping[active] * 0.1, 1e-12), damping[active] * 8)

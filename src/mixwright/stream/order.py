@@ -4,7 +4,10 @@ A position counts windows (sequences) from the beginning of training. A ``Plan``
 batches over domains of known size; ``order(plan, positions)`` gives the domain, the epoch and the window at each.
 
 - Each phase is apportioned exactly (see ``stream/apportion.py``): every domain's cumulative count is within one window
-  of the ideal at phase ends and never two away in between; what a phase owes a domain is given back in the next.
+  of the ideal at phase ends and less than two away in between (1.3 was the most seen inside one phase, 1.6 with three,
+  over thousands of random positions of random weights for 5 to 100 domains). What a phase owes a domain is given back in
+  the next; only where a later phase drops domains altogether can an end be more than one off, for what they were owed
+  or had too much stays.
 - A domain's windows are numbered through, over all phases: window number ``i`` is in epoch ``i // n`` and is the
   ``i % n``-th of that epoch's own permutation of the domain's ``n`` windows. So none is repeated before its domain's
   epoch ends, and every epoch has a new order.

@@ -38,7 +38,7 @@ class ProxyOptions:
     """The small runs of the sweep: model ``sizes`` (WIDTHxLAYERS; one, until laws span sizes) and training ``tokens``."""
 
     sizes: tuple[str, ...] = ("48x1",)
-    tokens: Annotated[int, Ge(1)] = 300_000
+    tokens: Annotated[int, Ge(1)] = 307_200
 
     def __post_init__(self) -> None:
         for size in self.sizes:
@@ -105,10 +105,15 @@ class ObjectiveOptions:
 
 @dataclass(frozen=True)
 class BudgetOptions:
-    """The run the recipe is for: its training ``tokens`` (none: one pass over all sources) and its ``params``."""
+    """The run the recipe is for: its training ``tokens`` (none: one pass over all sources) and its ``params``.
+
+    ``seq_len`` (tokens a window) and ``batch`` (windows a step) are its too, for the exports; none: the proxies'.
+    """
 
     tokens: Annotated[int, Ge(1)] | None = None
     params: Annotated[int, Ge(1)] | None = None
+    seq_len: Annotated[int, Ge(1)] | None = None
+    batch: Annotated[int, Ge(1)] | None = None
 
 
 @dataclass(frozen=True)
@@ -116,7 +121,7 @@ class VerifyOptions:
     """Larger runs that check the answer: natural, uniform, your ``guess`` and the optimized mixture, ``seeds`` each."""
 
     size: str = "64x2"
-    tokens: Annotated[int, Ge(1)] = 500_000
+    tokens: Annotated[int, Ge(1)] = 512_000
     seeds: Annotated[int, Ge(1)] = 2
     guess: Mapping[str, float] | None = None
 

@@ -74,7 +74,7 @@ trainer: {{name: builtin, seq_len: 128, batch: 4}}
 
 proxy:
   sizes: [48x1]                 # 28 thousand parameters outside embedding and head
-  tokens: 300_000
+  tokens: 307_200               # 600 steps of 4 windows of 128
 
 design:
   runs: 16
@@ -91,7 +91,7 @@ objective:
 
 verify:
   size: 64x2
-  tokens: 500_000
+  tokens: 512_000
   seeds: 2
   # Written before any run: most weight to the domains nearest to the targets in language or kind.
   guess: {{{", ".join(f"{name}: {weight:.4g}" for name, weight in guess.items())}}}

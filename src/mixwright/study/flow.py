@@ -161,7 +161,10 @@ class Flow:
         s = self.study
         if stage == "curate":
             return {
-                "order": [*s.sources, *s.targets],  # of duplicates, the first source's stays; mappings forget their order
+                "order": [
+                    *s.sources,
+                    *s.targets,
+                ],  # of duplicates, the first source's stays; mappings forget their order
                 "sources": {n: settings(o) for n, o in s.sources.items()},
                 "targets": {n: settings(o) for n, o in s.targets.items()},
                 "files": self._files,
@@ -182,10 +185,13 @@ class Flow:
                 "budget": {"tokens": s.budget.tokens},
             },
             "sweep": trainer,
-            "optimize": {"objective": settings(s.objective), "budget": settings(s.budget), "current": s.current},
+            "optimize": {
+                "objective": settings(s.objective), "current": s.current,
+                "budget": {"tokens": s.budget.tokens, "params": s.budget.params},
+            },
             "verify": trainer | {"verify": settings(s.verify), "seed": s.seed, "kept": settings(s.final_phase).get("start")},
             "branch": trainer | {"final_phase": settings(s.final_phase), "seed": s.seed},
-            "export": {"export": list(s.export)},
+            "export": {"export": list(s.export), "budget": settings(s.budget), "batch": getattr(s.trainer, "batch", 1), "root": str(self.root.resolve())},
             "report": {"title": s.title, "study": s.text},
         }  # fmt: skip
         return chosen[stage]
@@ -415,7 +421,8 @@ class Flow:
         law = self.study.law
         validation = validate(
             usable, laws=law.candidates, metric_weights=weights, folds=law.folds, repeats=law.repeats,
-            rng=rng(self.study.seed, "validate"), on_progress=lambda fraction: self.listener.progress("cross-validation", fraction, {}),
+            rng=rng(self.study.seed, "validate"),
+            on_progress=lambda fraction: self.listener.progress("cross-validation", fraction, {}),
         )  # fmt: skip
         fit = fit_chosen(usable, validation.chosen, rng=rng(self.study.seed, "fit"))
         write_json(draft.path / "fit.json", fit.to_dict())
@@ -474,10 +481,11 @@ class Flow:
         ]
 
     def _kept(self) -> dict[str, tuple[int, ...]]:
-        """Which runs keep a checkpoint, and at which tokens: the reference run of the final phase."""
+        """Which runs keep a checkpoint, and at which tokens: the reference runs of the final phase."""
         if self.study.final_phase is None:
             return {}
-        return {self._base_run().run_id: (int(self.study.final_phase.start * self._large[1]),)}
+        at = int(self.study.final_phase.start * self._large[1])
+        return {run.run_id: (at,) for run in self._base_runs()}
 
     def _verify(self, draft: Draft) -> dict[str, Any]:
         assert self.study.verify is not None
@@ -497,9 +505,8 @@ class Flow:
             raise RunsFailedError(
                 f"Every run of {', '.join(lost)} diverged at {self._large[0]}. Lower trainer.lr and run again."
             )
-        noise = float(
-            np.dot([self.metric_weights.get(m, 0) for m in self.law_fit.metrics], np.nan_to_num(self.law_fit.noise))
-        )
+        weights = np.array([self.metric_weights.get(m, 0.0) for m in self.law_fit.metrics])
+        noise = self.law_fit.seed_noise(weights)
         section = verdict.compare(
             usable, self.mixtures(), names[0], self.metric_weights, self.law_fit, fallback_noise=noise
         )
@@ -513,57 +520,60 @@ class Flow:
         write_json(draft.path / "verify.json", section)
         return {"runs": len(runs)}
 
-    def _base_run(self) -> Run:
+    def _base_runs(self) -> list[Run]:
+        """The reference mixture at the larger size, once per seed: the same trainings as those of ``verify``."""
         size, tokens = self._large
         name, reference = self.reference
-        return Run(
-            f"verify-{name}-0",
-            Schedule.constant(reference, tokens),
-            ModelSize.parse(size),
-            self._seed("verify", 0),
-            "verify",
-        )
+        schedule = Schedule.constant(reference, tokens)
+        seeds = range(self.study.verify.seeds if self.study.verify else 1)
+        return [
+            Run(f"verify-{name}-{n}", schedule, ModelSize.parse(size), self._seed("verify", n), "verify") for n in seeds
+        ]
 
     def runs_of_branch(self) -> list[Run]:
-        """The reference run that goes on as before, and its branch on the upsampled mixture."""
+        """The reference runs that go on as before, then the branch of each on the upsampled mixture."""
         from mixwright.train.branch import branch
 
         assert self.study.final_phase is not None
-        base = self._base_run()
+        bases, kept = self._base_runs(), self._kept()
         weights = self.study.final_phase.weights
+        domains = bases[0].schedule.domains
         upsampled = (
-            self.optimized
-            if weights == "optimized"
-            else self.study.mixture(dict(weights), base.schedule.domains, "final_phase")
+            self.optimized if weights == "optimized" else self.study.mixture(dict(weights), domains, "final_phase")
         )
-        return [base, branch(base, self._kept()[base.run_id][0], upsampled, run_id="branch-upsampled")]
+        branches = [
+            branch(base, kept[base.run_id][0], upsampled, run_id=f"branch-upsampled-{n}")
+            for n, base in enumerate(bases)
+        ]
+        return [*bases, *branches]
 
     def _branch(self, draft: Draft) -> dict[str, Any]:
         assert self.study.final_phase is not None
-        base, upsampled = self.runs_of_branch()
-        trained = self._train([base, upsampled], draft, self._kept())
+        runs = self.runs_of_branch()
+        trained = self._train(runs, draft, self._kept())
+        ended = [trained[run.run_id] for run in runs]
+        pairs = list(zip(ended[: len(runs) // 2], ended[len(runs) // 2 :], strict=True))
+        usable = [pair for pair in pairs if all(t.observation.status == DONE for t in pair)]
+        if not usable:
+            reason = next(t.observation.reason for t in ended if t.observation.status != DONE)
+            raise RunsFailedError(f"Every branch or its base diverged ({reason}). Lower trainer.lr and run again.")
         noise = self.make("verify").json("verify.json")["noise"] if self.study.verify else {}
         if not any(value is not None for value in noise.values()):
-            noise = {
-                m: float(sd) for m, sd in zip(self.law_fit.metrics, self.law_fit.noise, strict=True) if np.isfinite(sd)
-            }
-        both = [trained[run.run_id] for run in (base, upsampled)]
-        failed = [t.observation for t in both if t.observation.status != DONE]
-        if failed:
-            raise RunsFailedError(
-                f"Run {failed[0].run.run_id} diverged ({failed[0].reason}). Lower trainer.lr and run again."
-            )
+            known = zip(self.law_fit.metrics, self.law_fit.noise, strict=True)
+            noise = {metric: float(sd) for metric, sd in known if np.isfinite(sd)}
+        base, upsampled = runs[0], runs[-1]
         section = {
             "start": self.study.final_phase.start,
             "size": str(base.size),
             "tokens": base.schedule.tokens,
             "switch_tokens": upsampled.parent_tokens,
+            "seeds": len(usable),
             "base": base.schedule.phases[0].mixture.weights.tolist(),
             "weights": upsampled.schedule.phases[-1].mixture.weights.tolist(),
-            "rows": verdict.final_phase_rows(both[0], both[1], noise, self.metric_weights),
+            "rows": verdict.final_phase_rows(usable, noise, self.metric_weights),
             "trajectories": [
                 {"branch": label, "points": verdict.objective_points(t.trajectory, self.metric_weights)}
-                for label, t in zip(("continued", "upsampled"), both, strict=True)
+                for label, t in zip(("continued", "upsampled"), usable[0], strict=True)
             ],
         }
         write_json(draft.path / "final_phase.json", section)
@@ -577,8 +587,8 @@ class Flow:
                 files = exporter.files(
                     recipe,
                     tokens_root=root,
-                    seq_len=getattr(self.study.trainer, "seq_len", 2048),
-                    batch=getattr(self.study.trainer, "batch", 1),
+                    seq_len=self.study.budget.seq_len or getattr(self.study.trainer, "seq_len", 2048),
+                    batch=self.study.budget.batch or getattr(self.study.trainer, "batch", 1),
                 )
                 for file, content in files.items():
                     write_atomic(draft.path / name.replace(":", ".") / label / file, content)

@@ -125,7 +125,7 @@ def _verified(section: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
 
 def _final_phase(flow: Flow, main: Recipe, section: Mapping[str, Any]) -> Recipe:
     """For a run that is under way on the reference mixture: stay on it, then switch."""
-    run = flow.runs_of_branch()[1]
+    run = flow.runs_of_branch()[-1]
     name = flow.reference[0]
     total = main.schedule.tokens
     schedule = Schedule.constant(run.schedule.phases[0].mixture, total).switched(
@@ -133,16 +133,17 @@ def _final_phase(flow: Flow, main: Recipe, section: Mapping[str, Any]) -> Recipe
     )
     forecasts = []
     for row in section["rows"]:
-        half = 1.645 * 2**0.5 * (row["noise"] or 0.0)
+        half = 1.645 * (2 / section["seeds"]) ** 0.5 * (row["noise"] or 0.0)
         forecasts.append(
             Forecast(
                 row["metric"], "difference", row["difference"], row["difference"] - half, row["difference"] + half,
-                reference=f"{name} to the end", params=flow.runs_of_branch()[0].size.params, tokens=section["tokens"],
+                reference=f"{name} to the end", params=run.size.params, tokens=section["tokens"],
             )
         )  # fmt: skip
     notes = (
-        f"For a run that is under way on the {name} mixture: the last {1 - section['start']:.0%} of the tokens on the upsampled one.",
-        "The forecasts are measured differences of one branch at the size and tokens they state, not predictions of a law.",
+        f"For a run that is under way on the {name} mixture: the last {1 - section['start']:.0%} of its tokens are drawn "
+        "from the upsampled one.",
+        f"The forecasts are measured differences, means over {section['seeds']} seeds, at the size and tokens they state, not predictions of a law.",
     )
     return replace(main, schedule=schedule, forecasts=tuple(forecasts), notes=notes, verified=())
 

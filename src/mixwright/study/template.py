@@ -184,7 +184,7 @@ tokenizer:
 
 proxy:                        # the small runs
   sizes: [48x1]               # WIDTHxLAYERS
-  tokens: 300_000
+  tokens: 307_200
 
 design:
   runs: 16                    # mixtures tried, spread around the natural one; use 3 to 4 per domain
@@ -200,10 +200,12 @@ objective:
 
 # budget:
 #   tokens: 1_000_000_000     # the run the recipe is for; default: one pass over everything
+#   seq_len: 4096             # of that run, for the exports
+#   batch: 256
 
 verify:                       # larger runs: natural, uniform, your guess, optimized
   size: 64x2
-  tokens: 500_000
+  tokens: 512_000
   seeds: 2
   # guess: {{{guess}}}
 

@@ -128,7 +128,7 @@ def compare(
 
 
 def duel(section: Mapping[str, Any], first: str, second: str) -> str:
-    """One sentence: does ``first`` beat ``second`` by more than the noise, or is it a tie?"""
+    """One sentence: whether ``first`` beats ``second`` by more than the noise, or ties with it."""
     rows = {row["mixture"]: row for row in section["rows"]}
     difference = rows[first]["objective"] - rows[second]["objective"]
     seeds = len(rows[first]["per_seed"])
@@ -142,21 +142,27 @@ def objective_points(trajectory: Trajectory, weights: Mapping[str, float]) -> li
 
 
 def final_phase_rows(
-    continued: Trained, upsampled: Trained, noise: Mapping[str, float | None], targets: Mapping[str, float]
+    pairs: Sequence[tuple[Trained, Trained]], noise: Mapping[str, float | None], targets: Mapping[str, float]
 ) -> list[dict[str, Any]]:
-    """What the upsampled branch gained and paid per metric, against the branch that went on as before."""
-    before, after = continued.observation.losses, upsampled.observation.losses
-    return [
-        {
-            "metric": metric,
-            "continued": before[metric],
-            "upsampled": after[metric],
-            "difference": after[metric] - before[metric],
-            "noise": noise.get(metric),
-            "kind": "target" if metric in targets else "val",
-        }
-        for metric in before
-    ]
+    """What the upsampled branches gained and paid per metric, against those that went on: means over (base, branch) pairs.
+
+    ``differences`` holds one value per pair: both have the same past, so they scatter less than separate runs do.
+    """
+    rows = []
+    for metric in pairs[0][0].observation.losses:
+        before, after = (np.array([pair[side].observation.losses[metric] for pair in pairs]) for side in (0, 1))
+        rows.append(
+            {
+                "metric": metric,
+                "continued": float(before.mean()),
+                "upsampled": float(after.mean()),
+                "difference": float((after - before).mean()),
+                "differences": (after - before).tolist(),
+                "noise": noise.get(metric),
+                "kind": "target" if metric in targets else "val",
+            }
+        )
+    return rows
 
 
 def _against(difference: float, half: float, other: str) -> str:

@@ -3,9 +3,9 @@
 Nothing random happens after the weights are drawn: batches come from their position, dropout there is none. So the
 state of a run is its weights, AdamW's moments and the step.
 
-Learning rate and width. The peak rate ``lr`` holds at width ``lr_width``. Embedding, head, biases and norms keep it at
-any width; matrices inside the model get ``lr * lr_width / width``, since with Adam their updates add up over fan-in
-terms (muP: Yang et al. 2022, arXiv:2203.03466, table 3, rows of hidden weights under Adam).
+Learning rate and width. Embedding, head, biases and norms learn at ``lr`` whatever the width; matrices inside the model
+at ``lr * lr_width / width``, since under Adam the changes a matrix makes to its output add up over its fan-in (muP:
+Yang et al. 2022, arXiv:2203.03466, table 3, hidden weights). ``LOG.md`` has the check at widths 48, 64 and 96.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class Training:
         stores = {name: TokenStore.open(corpus / "train" / name) for name in run.schedule.domains}
         self.stream = MixtureStream(stores, run.schedule, run.seed, seq_len=options.seq_len, batch=options.batch)
         self.steps = self.stream.plan.steps
-        self.keep = {self._step_at(tokens): tokens for tokens in checkpoints}
+        self.keep = [(self._step_at(tokens), tokens) for tokens in checkpoints]
         self.frequency = unigram(stores, run.schedule.mixture())
         self.model = Model(run.size, self.frequency, run.seed, embedding_std=options.embedding_std)
         self.optimizer, self.names = _optimizer(self.model, options)
@@ -113,8 +113,8 @@ class Training:
             bad = self._watch(step) if self._is_watched(step) else None
             if bad is not None:
                 return self._failed(f"its loss on {bad} is not finite after step {step}", begun, cpu)
-            if step in self.keep:
-                self._save(self.out / checkpoint_name(self.keep[step]))
+            for tokens in (tokens for at, tokens in self.keep if at == step):
+                self._save(self.out / checkpoint_name(tokens))
             if _cpu_seconds() - saved > self.options.checkpoint_seconds and step < self.steps:
                 self._save_progress(step, time.monotonic() - begun, _cpu_seconds() - cpu)
                 saved = _cpu_seconds()

@@ -13,8 +13,8 @@ from mixwright.engine.task import Task
 from mixwright.train.learning_rate import Kind
 from mixwright.train.trainer import HOW_ONLY, Trainer
 
-#: A step over a 4,096-id vocabulary frees its logits (8 MB) and would fault them in again: a third of the time of a
-#: small model goes into page faults unless the allocator keeps what was freed (LOG.md has the measurement).
+#: A step over a 4,096-id vocabulary frees its logits (8 MB) and would fault them in again: a quarter of the time of a
+#: small model would go into page faults unless the allocator keeps what was freed (LOG.md has the measurement).
 ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": "4000000000", "MALLOC_TRIM_THRESHOLD_": "8000000000"}
 
 
@@ -22,9 +22,10 @@ ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": "4000000000", "MALLOC_TRIM_THRESHOLD_": "
 class Builtin(Trainer):
     """Settings of the builtin trainer.
 
-    ``seq_len`` tokens a window, ``batch`` windows a step. ``lr`` is the peak learning rate of AdamW at width
-    ``lr_width``; matrices inside the model get ``lr * lr_width / width`` (muP, see ``loop.py``). ``lr_schedule``,
-    ``warmup`` and ``decay`` (fractions of the run; ``decay`` for wsd) are those of ``learning_rate.py``.
+    ``seq_len`` tokens a window, ``batch`` windows a step. ``lr`` is the peak learning rate of AdamW for embedding, head,
+    biases and norms; matrices inside the model get ``lr * lr_width / width`` (muP, see ``loop.py``). ``lr_schedule``,
+    ``warmup`` and ``decay`` (fractions of the run; ``decay`` for wsd) are those of ``learning_rate.py``. ``beta2`` is
+    near one because most ids are rare: the second moment must remember them over many small batches.
     ``weight_decay`` applies to matrices inside the model, ``clip`` bounds the norm of the gradient,
     ``embedding_std`` is the embedding's spread at the start. ``eval_tokens`` of each metric are read at the end;
     ``trajectory_evals`` times on the way ``trajectory_eval_tokens`` of each target. ``checkpoint_seconds`` of work
