@@ -27,6 +27,8 @@ _STUCK = 1e10
 _FREE = 0.1
 #: how often a step is solved anew because parameters met their bounds
 _ROUNDS = 4
+#: a parameter this close to its bound is on it
+_ON_BOUND = 1e-12
 
 
 @dataclass(frozen=True)
@@ -137,10 +139,11 @@ def _step(part: Problems, theta: Array, f: Array, J: Array, damping: Array) -> A
 def _within(H: Array, gradient: Array, low: Array, high: Array) -> Array:
     """Steps that lower ``gradient · step + step · H step / 2`` within bounds.
 
-    Parameters that would leave are set on their bound and the others solved anew, given that, until none leaves (or
-    after a few rounds, when what still leaves is cut off).
+    Parameters that would leave, first those that the slope itself drives out, are set on their bound and the others
+    solved anew, given that, until none leaves (or after a few rounds, when what still leaves is cut off).
     """
-    fixed = (low >= 0) & (gradient > 0) | (high <= 0) & (gradient < 0)
+    up, down = gradient < 0, gradient > 0
+    fixed = (low >= -_ON_BOUND) & down | (high <= _ON_BOUND) & up
     step = np.where(fixed, 0.0, np.inf)
     for _ in range(_ROUNDS):
         A = np.where(fixed[:, :, None], np.eye(H.shape[1]), H)
@@ -150,5 +153,6 @@ def _within(H: Array, gradient: Array, low: Array, high: Array) -> Array:
         if not outside.any():
             break
         step = np.clip(step, low, high)
-        fixed |= outside
+        led = outside & np.where(step >= high, up, down)  # the others may only follow these
+        fixed |= np.where(led.any(axis=1, keepdims=True), led, outside)
     return np.clip(step, low, high)

@@ -70,11 +70,11 @@ tokenizer:
   vocab: 4096
   held_out: 0.05                # of the documents, by hash of their text
 
-trainer: {{name: builtin, seq_len: 128, batch: 4}}
+trainer: {{name: builtin, seq_len: 128, batch: 4, trajectory_evals: 12}}
 
 proxy:
   sizes: [48x1]                 # 28 thousand parameters outside embedding and head
-  tokens: 307_200               # 600 steps of 4 windows of 128
+  tokens: 256_000               # 500 steps of 4 windows of 128
 
 design:
   runs: 16
@@ -91,7 +91,7 @@ objective:
 
 verify:
   size: 64x2
-  tokens: 512_000
+  tokens: 409_600               # 1.6 times the proxy's tokens, 3.6 times its parameters
   seeds: 2
   # Written before any run: most weight to the domains nearest to the targets in language or kind.
   guess: {{{", ".join(f"{name}: {weight:.4g}" for name, weight in guess.items())}}}
