@@ -23,14 +23,14 @@ test-long: $(VENV)/.all
 	$(BIN)/python -m pytest -n 2 -m long --timeout 1800
 
 check: $(VENV)/.all
-	$(BIN)/ruff format --check src tests
-	$(BIN)/ruff check src tests
+	$(BIN)/ruff format --check src tests examples benchmarks
+	$(BIN)/ruff check src tests examples benchmarks
 	$(BIN)/mypy
 	$(BIN)/python -m pytest tests/house
 
 format: $(VENV)/.all
-	$(BIN)/ruff format src tests
-	$(BIN)/ruff check --fix src tests
+	$(BIN)/ruff format src tests examples benchmarks
+	$(BIN)/ruff check --fix src tests examples benchmarks
 
 bench: $(VENV)/.demo
 	$(BIN)/python benchmarks/import_cost.py

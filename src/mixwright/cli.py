@@ -205,6 +205,12 @@ def run(
 
 
 def _run(flow: Flow, *, as_json: bool) -> None:
+    from mixwright.study.terminal import clock
+
+    left = sum(step.cpu_seconds for step in flow.plan())
+    if left > 1:
+        wall = clock(left / flow.engine.slots)
+        flow.listener.note(f"This will take about {left:,.0f} CPU-seconds, {wall} on {flow.engine.slots} workers.")
     flow.run()
     root = Path(os.path.relpath(flow.root))
     results = {"recipe": str(root / "recipe.yaml"), "report": str(root / "report.html")}

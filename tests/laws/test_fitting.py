@@ -305,3 +305,12 @@ def test_sixty_four_published_runs_rank_unseen_mixtures(published: Callable[[str
     assert np.mean(ranks) >= 0.975, ranks
     assert spearman(found.mean.mean(axis=1), test.losses.mean(axis=1)) > 0.975
     assert 0.85 <= np.mean(np.abs(found.mean - test.losses) <= Z90 * found.spread) <= 0.97
+
+
+def test_without_a_prior_few_runs_still_give_losses_one_can_print(planted: Callable) -> None:
+    fit = fitted(Exponential(shrinkage=0.0), planted("kinked").runs(5, noise=0.1))
+    corners = fit.predict(np.eye(5)).mean
+    assert np.isfinite(corners).all()
+    assert (corners <= 101 * 6.0).all(), (
+        "no domain alone costs more than a hundred times the lowest loss above the floor"
+    )

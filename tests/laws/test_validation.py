@@ -85,7 +85,20 @@ def test_too_few_mixtures_are_said_to_be_too_few(planted: Callable) -> None:
     found = validate(planted("additive").runs(2, repeats=3), rng=rng(0, "v"))
     assert found.scores == {}
     assert set(found.chosen.values()) == {"additive"}
-    assert "2 different mixtures are too few" in found.notes[0]
+    assert "2 different mixtures, or their losses, are too few" in found.notes[0]
+
+
+def test_a_metric_measured_too_rarely_is_not_scored_but_has_a_law(planted: Callable) -> None:
+    runs = planted("additive").runs(12, noise=0.02)
+    losses = runs.losses.copy()
+    losses[2:, 6] = np.nan
+    found = validate(replace(runs, losses=losses), metric_weights=Q, repeats=1, rng=rng(0, "v"))
+    assert "Measured in too few runs to be held out: target:b. The objective is scored without." in found.notes
+    assert set(found.chosen) == set(runs.metrics)
+    assert "target:b" not in found.scores[NESTED]
+    np.testing.assert_allclose(found.held_out[OBJECTIVE]["run-003"][0], runs.losses[3, 5])
+    only = validate(replace(runs, losses=losses), metric_weights=np.eye(7)[6], repeats=1, rng=rng(0, "v"))
+    assert only.scores == {}
 
 
 def test_notes_say_when_a_law_knows_no_more_than_a_baseline(planted: Callable) -> None:
@@ -103,7 +116,7 @@ def test_laws_that_are_not_there_or_give_no_graph_are_refused(planted: Callable)
     with pytest.raises(StudyError, match="Did you mean 'additive'"):
         validate(runs, laws=("aditive",), rng=rng(0, "v"))
     with pytest.raises(StudyError, match="expression graph"):
-        validate(runs, laws=("mixwright.core.run:ModelSize.parse",), rng=rng(0, "v"))
+        validate(runs, laws=("mixwright.core.objective:Objective",), rng=rng(0, "v"))
     with pytest.raises(StudyError, match="target:z, but the runs have only"):
         fit_chosen(runs, {"target:z": "additive"}, rng=rng(0, "v"))
 

@@ -25,7 +25,7 @@ def test_every_domain_goes_from_near_its_floor_to_large() -> None:
     floors = dict.fromkeys(NATURAL.domains, 0.02)
     found = design(NATURAL, objective=Objective(floors=floors), rng=rng(0, "design"))
     w = weights(found)
-    assert found[0] == NATURAL
+    assert found[0].l1(NATURAL) < 1e-15
     assert len(found) == 16
     assert (w.min(axis=0) < 0.05).all()
     assert (w.max(axis=0) > 0.65).all()
@@ -62,7 +62,7 @@ def test_groups_ceilings_and_caps_hold_and_natural_is_moved_inside() -> None:
     supply = np.array([10, 1, 10, 10, 10]) * 1e6
     found = design(NATURAL, objective=objective, tokens=4e7, supply=supply, rng=rng(0, "design"))
     assert all(objective.allows(mixture, tokens=4e7, supply=supply.tolist()) for mixture in found)
-    assert found[0]["code"] <= 0.4
+    assert found[0]["code"] <= 0.4 + 1e-12
     assert found[0].l1(NATURAL) < 0.5
 
 

@@ -69,7 +69,7 @@ def test_draws_from_the_whole_simplex_are_uniform() -> None:
 def test_a_region_of_one_point_is_a_region() -> None:
     where = region(floors={"a": 0.25, "b": 0.25, "c": 0.25, "d": 0.25})
     np.testing.assert_allclose(where.sample(3, np.random.default_rng(0)), 0.25, atol=1e-9)
-    assert len(where.directions()) == 0
+    assert len(where.directions) == 0
 
 
 @pytest.mark.parametrize(

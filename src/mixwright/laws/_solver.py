@@ -75,8 +75,8 @@ def solve(
 ) -> Solved:
     """Minimize every problem from its ``start (K, P)``.
 
-    A problem rests when a step lowers its objective by less than the part ``tolerance`` of it. Cost per iteration and problem: one evaluation of the model, N P² + P³/3 operations. Memory is bounded by taking
-    the problems in parts.
+    A problem rests when a step lowers its objective by less than the part ``tolerance`` of it. Cost per iteration and
+    problem: one evaluation of the model and about N P² + P³ operations. Memory is bounded by taking the problems in parts.
     """
     count, data, width = len(start), problems.y.shape[1], start.shape[1]
     at_once = max(1, _CHUNK // max(1, data * width))

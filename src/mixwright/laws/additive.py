@@ -28,11 +28,13 @@ FLOOR = 3e-4
 
 @dataclass(frozen=True)
 class Additive(FormLaw):
-    """The widths of the prior, all on logarithms (defaults as measured on published runs at n = 64).
+    """The widths of the prior, all on logarithms.
 
     ``width_c``: of c_j about their mean over domains, to which the metric's own domain adds a bonus learned from all
     metrics; ``width_g``: of log g_j about a common value learned from all; ``width_e``: of log E about the
-    logarithm of 0.75 of the lowest loss seen.
+    logarithm of 0.75 of the lowest loss seen. On published runs of 5, 7 and 17 domains (16 to 64 runs) held-out errors
+    change by a few hundredths of themselves between 0.5 and 1 of ``width_c``, and are larger beyond 0.15 and 0.4 of
+    ``width_g``.
     """
 
     width_c: Annotated[float, Gt(0)] = 0.7
@@ -48,7 +50,7 @@ class Additive(FormLaw):
         losses_positive(table, "additive")
 
     def evaluate(self, theta: Array, x: Array) -> tuple[Array, Array]:
-        """E + 1 / sum of s_j, with s_j = exp(c_j + g_j log x_j)."""
+        """The losses E + 1 / sum of s_j, with s_j = exp(c_j + g_j log x_j)."""
         domains = (theta.shape[1] - 1) // 2
         logs = np.log(np.maximum(x, FLOOR))
         gain = np.exp(theta[:, None, 1 + domains :]) * logs[None]

@@ -22,8 +22,8 @@ from mixwright.laws.graph import Builder
 Array = NDArray[np.float64]
 #: where the floor c is tried first, in parts of the lowest loss seen
 _FLOORS = (0.3, 0.7, 0.9, 0.97, 0.995)
-#: exp() beyond this is no loss anyone trains to, and overflows soon after
-_HIGHEST = 60.0
+#: the largest exp(a_j), in lowest losses seen: what one domain alone is let to cost; unbounded, t explodes outside the runs
+_HIGHEST = 100.0
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,8 @@ class Exponential(FormLaw):
     """``shrinkage`` 1 is the stated prior, 0 none (the form exactly as published), 2 half the widths.
 
     The prior: t_j about their mean with width ``width_t``; c about 0.75 of the lowest loss seen with width
-    ``width_c`` of that loss. c >= 0; it may lie above the lowest loss, as noise demands.
+    ``width_c`` of that loss. c >= 0; it may lie above the lowest loss, as noise demands. Widths 1 to 2 gave the smallest
+    leave-one-out errors on the published runs of 5 and 7 domains.
     """
 
     shrinkage: Annotated[float, Ge(0)] = 1.0
@@ -46,7 +47,7 @@ class Exponential(FormLaw):
 
     def evaluate(self, theta: Array, x: Array) -> tuple[Array, Array]:
         """The losses c + exp(a · x)."""
-        above = np.exp(np.minimum(theta[:, 1:] @ x.T, _HIGHEST))
+        above = np.exp(theta[:, 1:] @ x.T)
         J = np.empty((*above.shape, theta.shape[1]))
         J[:, :, 0] = 1.0
         np.multiply(above[:, :, None], x[None], out=J[:, :, 1:])
@@ -79,8 +80,10 @@ class Exponential(FormLaw):
         q = np.zeros((count, 1 + domains))
         q[:, 0] = 0.75 * lowest * R[:, 0, 0]
         low = np.full((count, 1 + domains), -np.inf)
+        high = np.full_like(low, np.inf)
         low[:, 0] = 0.0
-        return Prior(R, q, low, np.full_like(low, np.inf))
+        high[:, 1:] = np.log(_HIGHEST * lowest)[:, None]
+        return Prior(R, q, low, high)
 
     def write(self, build: Builder, theta: Array) -> int:
         """Members' a laid end to end, times the repeated weights, summed in blocks, exp, plus c."""

@@ -88,9 +88,18 @@ def validate(
     names = (*laws, *(name for name in baselines if name not in laws))
     mixtures = int(mixture_groups(used.mixtures()).max(initial=-1)) + 1
     notes = [f"{note[0].upper()}{note[1:]}."] if note else []
-    if mixtures < _FEWEST:
-        notes.append(f"{mixtures} different mixtures are too few to hold any out, so no law could be scored.")
-        return Validation({}, dict.fromkeys(used.metrics, laws[0]), {}, 0, 0, tuple(notes))
+    first = dict.fromkeys(used.metrics, laws[0])
+    splits = _splits(used, folds, repeats, seed) if mixtures >= _FEWEST else []
+    scored = _scorable(used, splits)
+    if not splits or not q[scored].any():
+        notes.append(
+            f"{mixtures} different mixtures, or their losses, are too few to hold any out: no law could be scored."
+        )
+        return Validation({}, first, {}, 0, 0, tuple(notes))
+    if not scored.all():
+        thin = ", ".join(metric for metric, fine in zip(used.metrics, scored, strict=True) if not fine)
+        notes.append(f"Measured in too few runs to be held out: {thin}. The objective is scored without.")
+        used, q = _of_metrics(used, scored), q[scored] / q[scored].sum()
     truth = np.concatenate([used.losses, (used.losses[:, q > 0] @ q[q > 0])[:, None]], axis=1)
     noise = np.append(seed_noise(used).sd, seed_noise(used, truth[:, -1:]).sd)
     if not np.isfinite(noise).any():
@@ -98,13 +107,12 @@ def validate(
             "No mixture was trained twice, so the seed noise is unknown and counts as part of the laws' misfit."
         )
     rounds: list[_Round] = []
-    splits = _splits(used, folds, repeats, seed)
     for repeat, fit_rows, held_rows in splits:
         rounds.append(_Round(repeat, held_rows, _predict(used.take(fit_rows), used, names, laws, q, noise, seed)))
         if on_progress:
             on_progress(len(rounds) / (len(splits) + 1))
     whole = {name: _law(name).fit(used, stream(seed, "fit")) for name in laws}
-    chosen = dict(zip(used.metrics, _best(whole, laws, used), strict=True))
+    chosen = first | dict(zip(used.metrics, _best(whole, laws, used), strict=True))
     labels = (*used.metrics, OBJECTIVE)
     scores = {
         name: {label: _score(truth[:, m], rounds, name, m) for m, label in enumerate(labels)}
@@ -150,6 +158,26 @@ def _splits(runs: Runs, folds: int, repeats: int, seed: int) -> list[tuple[int, 
         fold = deal_folds(runs.mixtures(), folds, stream(seed, "outer", repeat))
         out += [(repeat, np.flatnonzero(fold != f), np.flatnonzero(fold == f)) for f in range(int(fold.max()) + 1)]
     return out
+
+
+def _scorable(runs: Runs, splits: Sequence[tuple[int, NDArray[np.int64], NDArray[np.int64]]]) -> NDArray[np.bool_]:
+    """Which metrics ``(M,)`` every part to fit on has measured at least twice."""
+    known = np.isfinite(runs.losses)
+    return np.array(
+        [all(known[rows, m].sum() >= 2 for _, rows, _ in splits) for m in range(len(runs.metrics))], dtype=bool
+    )
+
+
+def _of_metrics(runs: Runs, kept: NDArray[np.bool_]) -> Runs:
+    """The table with only some of its metrics."""
+
+    def some(values: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(value for value, keep in zip(values, kept, strict=True) if keep)
+
+    return replace(
+        runs, metrics=some(runs.metrics), units=some(runs.units), losses=runs.losses[:, kept], bpb=runs.bpb[:, kept],
+        unigram=runs.unigram[:, kept],
+    )  # fmt: skip
 
 
 def _predict(

@@ -102,7 +102,7 @@ def _ranges(search: Search, best: Array, below: float) -> dict[str, tuple[float,
     out = {}
     for d, name in enumerate(search.fit.domains):
         row = np.eye(len(best))[d]
-        least, most = (float(search.edge(best, sign * row, below)[d]) for sign in (1.0, -1.0))
+        least, most = (float(search.edge(best, sign * row, below)[d]) for sign in (-1.0, 1.0))
         out[name] = (min(least, float(best[d])), max(most, float(best[d])))
     return out
 

@@ -16,12 +16,11 @@ from numpy.typing import NDArray
 
 from mixwright.core.errors import StudyError
 from mixwright.core.objective import Objective
+from mixwright.optimize.quadratic import quadratic
 
 Array = NDArray[np.float64]
 #: how far outside a bound still counts as inside
 TOLERANCE = 1e-9
-#: rounds of alternating projections where there are groups; they stop when nothing moves
-_ROUNDS = 1000
 #: steps of the random walk per dimension; one step mixes one direction
 _WALK = 12
 
@@ -52,6 +51,7 @@ class Region:
         StudyError names what contradicts what when nothing is allowed, and by how much to relax it.
         """
         low, high = objective.bounds(domains, tokens, supply)
+        low, high = np.maximum(low, 1 - high.sum() + high), np.minimum(high, 1 - low.sum() + low)
         for name, group in objective.groups.items():
             unknown = [domain for domain in group.domains if domain not in domains]
             if unknown:
@@ -118,28 +118,33 @@ class Region:
         )
 
     def project(self, points: Array) -> Array:
-        """The nearest allowed mixture (Euclidean) to each of ``points (N, D)``.
+        """The nearest allowed mixture (Euclidean) to each of ``points (N, D)``: what is allowed stays as it is, to the bit.
 
-        Exact without groups (the threshold is found by halving); with groups Dykstra's alternating projections.
+        Exact; without groups for all points at once, with groups one after another.
         """
         w = np.atleast_2d(np.asarray(points, dtype=np.float64))
+        inside = np.where(self.contains(w, 1e-12)[:, None], w, _onto_box(w, self.low, self.high))
         if not self.groups:
-            return _onto_box(w, self.low, self.high)
-        extra = np.zeros((1 + len(self.groups), *w.shape))
-        for _ in range(_ROUNDS):
-            before = w
-            inside = _onto_box(w + extra[0], self.low, self.high)
-            extra[0] += w - inside
-            w = inside
-            for g, row in enumerate(self.member, 1):
-                start = w + extra[g]
-                total = start @ row
-                away = np.clip(total, self.floor[g - 1], self.ceiling[g - 1]) - total
-                w = start + away[:, None] * row / row.sum()
-                extra[g] = start - w
-            if np.abs(w - before).max() < 1e-12:
-                break
-        return _onto_box(w, self.low, self.high)
+            return inside
+        wrong = np.flatnonzero(~self.contains(inside, TOLERANCE))
+        for n in wrong:
+            inside[n] = self.centre + self.step(self.centre, np.eye(len(self.domains)), self.centre - w[n])
+        inside[wrong] = np.clip(inside[wrong], self.low, self.high)
+        return inside
+
+    def step(self, w: Array, H: Array, slope: Array, G: Array | None = None, h: Array | None = None) -> Array:
+        """The step from an allowed ``w`` that minimizes ``s · H s / 2 + slope · s`` while ``w + s`` stays allowed.
+
+        ``G s >= h`` are further conditions on the step.
+        """
+        rows = np.concatenate([np.eye(len(w)), self.member])
+        at = rows @ w
+        least, most = np.concatenate([self.low, self.floor]), np.concatenate([self.high, self.ceiling])
+        more, limit = (np.zeros((0, len(w))), np.zeros(0)) if G is None or h is None else (G, h)
+        return quadratic(
+            H, slope, self.directions, np.concatenate([rows, -rows, more]),
+            np.concatenate([np.minimum(least - at, 0), np.minimum(at - most, 0), limit]),
+        )  # fmt: skip
 
     def least(self, slope: Array) -> tuple[Array, float]:
         """The corner of the region where ``slope · w`` is least, and that value: a linear program."""
@@ -153,6 +158,7 @@ class Region:
         )  # fmt: skip
         return np.asarray(found.x), float(found.fun)
 
+    @cached_property
     def directions(self) -> Array:
         """An orthonormal basis ``(K, D)`` of the directions in which one can move; K is 0 for a single point."""
         fixed = np.eye(len(self.domains))[self.high - self.low <= TOLERANCE]
@@ -163,7 +169,7 @@ class Region:
 
     def sample(self, count: int, rng: np.random.Generator) -> Array:
         """``count`` mixtures drawn uniformly from the region, ``(count, D)``, by independent hit-and-run walks."""
-        basis = self.directions()
+        basis = self.directions
         w = np.repeat(self.centre[None], count, axis=0)
         for _ in range(_WALK * max(1, len(basis))) if len(basis) else ():
             step = rng.standard_normal((count, len(basis))) @ basis
@@ -174,8 +180,9 @@ class Region:
     @cached_property
     def centre(self) -> Array:
         """A mixture well inside: the mean of the corners at which one domain is largest or smallest."""
-        corners = [self.least(sign * row)[0] for row in np.eye(len(self.domains)) for sign in (1, -1)]
-        return np.asarray(self.project(np.mean(corners, axis=0)[None])[0])
+        return np.asarray(
+            np.mean([self.least(sign * row)[0] for row in np.eye(len(self.domains)) for sign in (1, -1)], axis=0)
+        )
 
     def _reach(self, w: Array, step: Array) -> tuple[Array, Array]:
         """How far one may go back and ahead along ``step (N, D)`` from ``w (N, D)``: ``(N,)`` each."""

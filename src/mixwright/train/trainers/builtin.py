@@ -34,16 +34,16 @@ class Builtin(Trainer):
 
     seq_len: Annotated[int, Interval(ge=8, le=8192)] = 128
     batch: Annotated[int, Ge(1)] = 4
-    lr: Annotated[float, Interval(gt=0, le=1)] = 0.02
-    lr_width: Annotated[int, Ge(1)] = 8
-    lr_schedule: Kind = "wsd"
+    lr: Annotated[float, Interval(gt=0, le=1)] = 0.015
+    lr_width: Annotated[int, Ge(1)] = 16
+    lr_schedule: Kind = "linear"
     warmup: Annotated[float, Interval(ge=0, lt=1)] = 0.02
     decay: Annotated[float, Interval(gt=0, le=1)] = 0.2
     weight_decay: Annotated[float, Ge(0)] = 0.1
     clip: Annotated[float, Gt(0)] = 1.0
     beta1: Annotated[float, Interval(ge=0, lt=1)] = 0.9
-    beta2: Annotated[float, Interval(ge=0, lt=1)] = 0.995
-    embedding_std: Annotated[float, Gt(0)] = 0.2
+    beta2: Annotated[float, Interval(ge=0, lt=1)] = 0.98
+    embedding_std: Annotated[float, Gt(0)] = 0.5
     eval_tokens: Annotated[int, Ge(1)] = 8192
     trajectory_evals: Annotated[int, Interval(ge=0, le=1000)] = 20
     trajectory_eval_tokens: Annotated[int, Ge(1)] = 4096
