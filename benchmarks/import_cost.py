@@ -1,7 +1,7 @@
 """What importing mixwright and `mixwright --help` cost, as ratios to importing numpy: `make bench`.
 
-Interpreters are started in turn, A B C A B C ..., so that a machine whose speed drifts slows all alike; the medians of CPU seconds
-(user + system) are compared.
+Interpreters are started in turn, A B C A B C ..., so that a machine whose speed drifts slows all alike; the medians
+of CPU seconds (user + system) are compared.
 """
 
 import json

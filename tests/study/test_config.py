@@ -69,7 +69,7 @@ def test_without_metrics_the_objective_is_the_mean_of_the_targets(tmp_path: Path
         ("seed: 3", "seed: 3\nexport: [megatorn]", r"Did you mean 'megatron'"),
         ("seed: 3", "seed: -1", r"study.yaml:16: seed must lie in"),
         ("seed: 3", "seed: 3\nseed: 4", r"study.yaml:17: 'seed' stands twice \(first in line 16\)"),
-        ("seed: 3", "seed: 3\ncurrent: {code: 0.5, prose: 0.6}", r"study.yaml:17: current: Weights must sum to 1; they sum to 1.1"),
+        ("seed: 3", "seed: 3\ncurrent: {code: 0.5, prose: 0.6}", r"study.yaml:17: current: Weights must sum to 1; .* 1.1"),
         ('"target:help": 1', '"target:hlep": 1', r"study.yaml:11: .*'target:hlep'.*Did you mean 'target:help'"),
         ("{code: 0.9}", "{cod: 0.9}", r"study.yaml:13: .*the domain 'cod'.*Did you mean 'code'"),
         ("guess: {code: 0.3, prose: 0.7}", "guess: {code: 0.3}", r"verify.guess: Weights must sum to 1; they sum to 0.3"),

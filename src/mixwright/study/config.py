@@ -51,10 +51,13 @@ class ProxyOptions:
 
 @dataclass(frozen=True)
 class LawOptions:
-    """``form``: ``auto`` chooses among ``forms`` per metric by nested cross-validation; or the name of one law."""
+    """``form``: ``auto`` chooses among ``forms`` per metric by nested cross-validation; or the name of one law.
+
+    The first of ``forms`` is taken unless another predicts held-out runs better by more than its standard error.
+    """
 
     form: str = "auto"
-    forms: tuple[str, ...] = ("exponential", "additive")
+    forms: tuple[str, ...] = ("additive", "exponential")
     folds: Annotated[int, Ge(2)] = 5
     repeats: Annotated[int, Ge(1)] = 3
 

@@ -82,7 +82,7 @@ design:
 
 law:
   form: auto
-  forms: [exponential, additive]
+  forms: [additive, exponential]
 
 objective:
   metrics: {{{", ".join(f'"target:{name}": 1' for name in found["targets"])}}}

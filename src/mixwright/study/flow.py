@@ -191,7 +191,10 @@ class Flow:
             },
             "verify": trainer | {"verify": settings(s.verify), "seed": s.seed, "kept": settings(s.final_phase).get("start")},
             "branch": trainer | {"final_phase": settings(s.final_phase), "seed": s.seed},
-            "export": {"export": list(s.export), "budget": settings(s.budget), "batch": getattr(s.trainer, "batch", 1), "root": str(self.root.resolve())},
+            "export": {
+                "export": list(s.export), "budget": settings(s.budget), "batch": getattr(s.trainer, "batch", 1),
+                "root": str(self.root.resolve()),  # the files name the tokens by their place
+            },
             "report": {"title": s.title, "study": s.text},
         }  # fmt: skip
         return chosen[stage]

@@ -143,7 +143,8 @@ def _final_phase(flow: Flow, main: Recipe, section: Mapping[str, Any]) -> Recipe
     notes = (
         f"For a run that is under way on the {name} mixture: the last {1 - section['start']:.0%} of its tokens are drawn "
         "from the upsampled one.",
-        f"The forecasts are measured differences, means over {section['seeds']} seeds, at the size and tokens they state, not predictions of a law.",
+        f"The forecasts are measured differences, means over {section['seeds']} seeds, at the size and "
+        "tokens they state, not predictions of a law.",
     )
     return replace(main, schedule=schedule, forecasts=tuple(forecasts), notes=notes, verified=())
 

@@ -75,8 +75,8 @@ runs:
 # current: {{}}
 
 law:
-  form: auto            # per metric, the better of the two below, chosen by nested cross-validation
-  forms: [exponential, additive]
+  form: auto            # per metric, the first below unless another predicts held-out runs clearly better
+  forms: [additive, exponential]
 
 objective:
   metrics: {{}}           # {{metric: weight}}; empty: the mean of all metrics in the table
@@ -191,7 +191,7 @@ design:
   repeats: 3                  # the natural mixture again with other seeds: that is the noise
 
 law:
-  form: auto                  # per metric, the better of exponential and additive, by nested cross-validation
+  form: auto                  # per metric additive, unless exponential predicts held-out runs clearly better
 
 objective:
   metrics: {{}}                 # {{"target:NAME": weight, "val:DOMAIN": weight}}; empty: the mean of all targets
