@@ -42,11 +42,16 @@ def test_init_finds_fields_and_targets(study: Path, mixwright: Mixwright) -> Non
     rows = [{"id": str(n), "content": text} for n, text in enumerate(documents("prose", 5, 1))]
     (study / "data" / "web.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     pl.DataFrame({"url": ["a"], "long": ["word " * 30]}).write_parquet(study / "data" / "table.parquet")
+    (study / "data" / "rust").mkdir()
+    (study / "data" / "rust" / "main.rs").write_text('fn main() { println!("é"); }\n' * 20)
+    (study / "data" / "pictures").mkdir()
+    (study / "data" / "pictures" / "a.png").write_bytes(b"\x89PNG\0\0" * 20)
     assert mixwright(study, "init", "data", "--study", "new.yaml").returncode == 0
+    assert "Passed over, since nothing in it is read here: pictures" in (study / "new.yaml").read_text()
     from mixwright.study.config import read_study
 
     made = read_study(study / "new.yaml")
-    assert set(made.sources) == {"code", "prose", "maths", "notes", "web", "table"}
+    assert set(made.sources) == {"code", "prose", "maths", "notes", "web", "table", "rust"}
     assert made.sources["web"].text == "content"
     assert made.sources["table"].text == "long"
     assert set(made.targets) == {"letters"}

@@ -23,12 +23,16 @@ _NAMES_OF_TEXT = ("text", "content", "body", "document", "markdown", "output")
 
 @dataclass(frozen=True)
 class Found:
-    """A source found in a folder: where, in which format, under which field, how many bytes on disk."""
+    """A source found in a folder: where, in which format, under which field, how many bytes on disk.
+
+    ``format`` is ``auto`` where the files' names tell it, ``text`` for a folder of other text files (code, say).
+    """
 
     name: str
     path: str
     field: str
     bytes: int
+    format: str = "auto"
 
 
 def init(folder: Path, file: Path) -> str:
@@ -42,19 +46,20 @@ def init(folder: Path, file: Path) -> str:
         raise StudyError(f"{file} exists already; remove it or choose another place with --study PATH.")
     if not folder.is_dir():
         raise DataError(f"{folder} is not a folder. Give the folder that holds your text files.")
-    sources = list(_sources(folder, file.resolve().parent))
+    passed: list[str] = []
+    sources = list(_sources(folder, file.resolve().parent, passed))
     targets = [
         found
         for name in TARGETS
         if (folder / name).is_dir()
-        for found in _sources(folder / name, file.resolve().parent)
+        for found in _sources(folder / name, file.resolve().parent, passed)
     ]
     if not sources:
         raise DataError(
             f"{folder} holds no file mixwright reads. It takes JSONL and text (.jsonl, .json, .txt, .md, also .gz and .zst) and "
             ".parquet, at the top of the folder or in one subfolder per domain."
         )
-    text = _study(folder.resolve().name, sources, targets)
+    text = _study(folder.resolve().name, sources, targets, passed)
     write_atomic(file, text)
     return text
 
@@ -92,21 +97,39 @@ seed: 0
     return text
 
 
-def _sources(folder: Path, base: Path) -> Iterator[Found]:
+def _sources(folder: Path, base: Path, passed: list[str]) -> Iterator[Found]:
+    """The sources at the top of ``folder``; names of what is not read here are added to ``passed``."""
     seen: dict[str, int] = {}
     for child in sorted(folder.iterdir()):
         mine = child.name in ("study.yaml", "recipe.yaml", "runs.csv", "work", "export")
         if child.name.startswith((".", "_")) or mine or (child.is_dir() and child.name in TARGETS):
             continue
-        try:
-            files, _ = find_files(SourceOptions(str(child.resolve())), base)
-        except DataError:
-            continue  # nothing in it that is read here; init names what it found, not what it passed over
+        files, form = _files(child, base)
+        if not files:
+            passed.append(child.name)
+            continue
         name = child.name.split(".")[0] if child.is_file() else child.name
         seen[name] = seen.get(name, 0) + 1
         if seen[name] > 1:
             name = f"{name}_{seen[name]}"
-        yield Found(name, os.path.relpath(child, base), _field(files[0]), sum(file.bytes for file in files))
+        yield Found(name, os.path.relpath(child, base), _field(files[0]), sum(file.bytes for file in files), form)
+
+
+def _files(child: Path, base: Path) -> tuple[tuple[SourceFile, ...], str]:
+    """The files of a source and their format; none where nothing is read. Any folder of UTF-8 files is text."""
+    try:
+        return find_files(SourceOptions(str(child.resolve())), base)[0], "auto"
+    except DataError:
+        pass
+    if child.is_dir():
+        try:
+            files, _ = find_files(SourceOptions(str(child.resolve()), format="text"), base)
+            start = files[0].path.read_bytes()[:4096]
+            if b"\0" not in start and start.decode("utf-8", "ignore").encode()[:4000] == start[:4000]:
+                return files, "text"
+        except (DataError, OSError):
+            pass
+    return (), "auto"
 
 
 def _field(file: SourceFile) -> str:
@@ -146,11 +169,13 @@ def _quoted(value: str | None) -> str:
 def source_lines(found: Found) -> str:
     """One source as a line of YAML."""
     field = "" if found.field == "text" else f", text: {_quoted(found.field)}"
+    field += "" if found.format == "auto" else f", format: {found.format}"
     return f"  {_quoted(found.name)}: {{path: {_quoted(found.path)}{field}}}   # {found.bytes / 1e6:,.1f} MB on disk"
 
 
-def _study(title: str, sources: list[Found], targets: list[Found]) -> str:
+def _study(title: str, sources: list[Found], targets: list[Found], passed: list[str]) -> str:
     floor = min(0.02, 0.5 / len(sources))
+    skipped = f"\n# Passed over, since nothing in it is read here: {', '.join(passed)}" if passed else ""
     guess = ", ".join(f"{_quoted(s.name)}: {1 / len(sources):.4g}" for s in sources)
     target_lines = "\n".join(source_lines(t) for t in targets) or "  {}"
     target_note = (
@@ -163,7 +188,7 @@ def _study(title: str, sources: list[Found], targets: list[Found]) -> str:
 schema: mixwright/study/1
 title: {_quoted(title)}
 
-# One domain per source. path: a file, a folder or a pattern, from here. Formats: JSONL (.gz, .zst), Parquet, text.
+# One domain per source. path: a file, a folder or a pattern, from here. Formats: JSONL (.gz, .zst), Parquet, text.{skipped}
 sources:
 {chr(10).join(source_lines(s) for s in sources)}
 
