@@ -61,6 +61,21 @@ class Trainer(ABC):
         return {"trainer": f"{type(self).__module__}:{type(self).__qualname__}", **kept}
 
 
+def task_arguments(
+    trainer: Trainer, run: Run, corpus: Path | None, out: Path, checkpoints: Sequence[int], parent: Path | None
+) -> dict[str, Any]:
+    """What ``Trainer.task`` is asked for, as JSON values under the same names, with the trainer's settings as ``options``."""
+    assert dataclasses.is_dataclass(trainer)
+    return {
+        "run": run.to_dict(),
+        "corpus": str(corpus) if corpus is not None else None,
+        "out": str(out),
+        "options": dataclasses.asdict(trainer),
+        "checkpoints": list(checkpoints),
+        "parent": str(parent) if parent is not None else None,
+    }
+
+
 def checkpoint_name(tokens: int) -> str:
     """The folder of the checkpoint after ``tokens`` training tokens."""
     return f"checkpoint-{tokens}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
@@ -11,7 +11,7 @@ from annotated_types import Ge, Gt, Interval
 from mixwright.core.run import Run
 from mixwright.engine.task import Task
 from mixwright.train.learning_rate import Kind
-from mixwright.train.trainer import HOW_ONLY, Trainer
+from mixwright.train.trainer import HOW_ONLY, Trainer, task_arguments
 
 #: A step over a 4,096-id vocabulary frees its logits (8 MB) and would fault them in again: a quarter of the time of a
 #: small model would go into page faults unless the allocator keeps what was freed (LOG.md has the measurement).
@@ -58,14 +58,7 @@ class Builtin(Trainer):
         checkpoints: tuple[int, ...] = (),
         parent: Path | None = None,
     ) -> Task:
-        arguments = {
-            "run": run.to_dict(),
-            "corpus": str(corpus) if corpus is not None else None,
-            "out": str(out),
-            "options": asdict(self),
-            "checkpoints": list(checkpoints),
-            "parent": str(parent) if parent is not None else None,
-        }
+        arguments = task_arguments(self, run, corpus, out, checkpoints, parent)
         return Task(run.run_id, "mixwright.train.loop:train_task", arguments, self.cost(run), environment=ALLOCATOR)
 
     def cost(self, run: Run, vocab: int = 4096) -> float:

@@ -20,7 +20,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -35,7 +35,7 @@ from mixwright.core.run import Run
 from mixwright.core.schedule import Schedule
 from mixwright.engine.task import Task
 from mixwright.store.artifact import read_json, write_json
-from mixwright.train.trainer import HOW_ONLY, Trainer, checkpoint_name, write_results
+from mixwright.train.trainer import HOW_ONLY, Trainer, checkpoint_name, task_arguments, write_results
 
 Floats = NDArray[np.float64]
 
@@ -102,14 +102,7 @@ class Toy(Trainer):
         checkpoints: tuple[int, ...] = (),
         parent: Path | None = None,
     ) -> Task:
-        arguments = {
-            "run": run.to_dict(),
-            "corpus": str(corpus) if corpus is not None else None,
-            "out": str(out),
-            "options": asdict(self),
-            "checkpoints": list(checkpoints),
-            "parent": str(parent) if parent is not None else None,
-        }
+        arguments = task_arguments(self, run, corpus, out, checkpoints, parent)
         return Task(run.run_id, "mixwright.train.trainers.toy:toy_task", arguments, self.cost(run))
 
     def cost(self, run: Run) -> float:
