@@ -240,8 +240,9 @@ class Flow:
             size, tokens = self.study.verify.size, self.study.verify.tokens
         elif stage == "branch" and self.study.final_phase:
             size, tokens = self._large
-            each = self._cost(size, tokens)
-            return each * (1 - self.study.final_phase.start), f"1 branch of a {size} run"
+            seeds = self.study.verify.seeds if self.study.verify else 1
+            part = (1 - self.study.final_phase.start) if self.study.verify else 2 - self.study.final_phase.start
+            return seeds * part * self._cost(size, tokens), f"{seeds} branches of {size} runs"
         if count:
             return count * self._cost(size, tokens), f"{count} runs of {size}, {tokens:,} tokens each"
         return {"curate": 10.0, "tokenize": 15.0, "fit": 10.0}.get(stage, 1.0), ""
