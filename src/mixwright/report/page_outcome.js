@@ -238,7 +238,8 @@ function sectionFinal(section) {
   section.append(
     paragraph(
       `From one checkpoint after ${percent(final.start, 0)} of training, one branch went on as before and one trained the rest on an upsampled mixture, with the same learning rates and the same seed. `,
-      "The bars show what each loss gained (left) or paid (right) by it.",
+      "The bars show what each loss gained (left) or paid (right) by it",
+      final.seeds > 1 ? `, as means over ${final.seeds} seeds.` : ".",
     ),
   );
   finalBars(section, final);
