@@ -52,6 +52,7 @@ def main() -> None:
         "versions": {"python": platform.python_version()}, "cores": os.cpu_count(), "rows": rows,
     }  # fmt: skip
     path = Path(__file__).parent / "results" / "import.json"
+    path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps(result, indent=1) + "\n")
     print(f"{'':18} {'CPU s':>7} {'/ numpy':>8}")
     for row in rows:
