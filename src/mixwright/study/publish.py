@@ -7,7 +7,7 @@ artifacts hold, rewritten whenever their stage is found or made.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +31,7 @@ def recipe(flow: Flow, best: Optimum, objective: Objective) -> Recipe:
     Forecasts hold for the size and tokens of the runs the law was fitted on, and say so.
     """
     tokens = flow.budget_tokens
-    notes = list(best.notes)
+    notes = named(best.notes, flow.reference[0])
     if tokens is None:
         tokens = 1_000_000_000
         notes.append("No budget was given, so the phase is written for 1,000,000,000 tokens; set budget.tokens.")
@@ -52,6 +52,11 @@ def recipe(flow: Flow, best: Optimum, objective: Objective) -> Recipe:
         notes=tuple(notes),
         params=flow.study.budget.params,
     )
+
+
+def named(notes: Iterable[str], reference: str) -> list[str]:
+    """An optimum's sentences with the reference mixture under its own name; the optimizer calls it natural."""
+    return [note.replace("natural", reference) for note in notes]
 
 
 def _only(values: Any) -> int | None:
@@ -209,10 +214,10 @@ def _reasons(flow: Flow, best: Mapping[str, Any]) -> Iterator[str]:
     yield from best["active"]
     yield (
         "As good within half the noise: "
-        + ", ".join(f"{domain} {low:.0%} to {high:.0%}" for domain, (low, high) in best["ranges"].items())
+        + ", ".join(f"{domain} {max(low, 0):.0%} to {high:.0%}" for domain, (low, high) in best["ranges"].items())
         + " (one at a time)."
     )
-    yield from best["notes"]
+    yield from named(best["notes"], name)
 
 
 def _replace_folder(artifact: Artifact, target: Any) -> None:

@@ -82,6 +82,7 @@ runs:
 law:
   form: auto            # per metric, the first below unless another predicts held-out runs clearly better
   forms: [additive, exponential]
+  repeats: 1            # of the cross-validation: one is enough for a large table, three are steadier for a small one
 
 objective:
   metrics: {{}}           # {{metric: weight}}; empty: the mean of all metrics in the table
