@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mixwright import __version__
-from mixwright.core.errors import MixwrightError, StudyError, disk_error
+from mixwright.core.errors import MixwrightError, StudyError, disk_error, missing_extra
 
 if TYPE_CHECKING:
     from mixwright.study.flow import Flow
@@ -281,11 +281,11 @@ def _guarded(call: Callable[[], Any]) -> int:
         return _fail(str(error), error.exit_code)
     except MemoryError:
         return _fail("Out of memory. Finished work is kept; use fewer workers or a smaller batch.", 5)
-    except (OSError, RuntimeError) as error:
-        full = disk_error(error, getattr(error, "filename", None) or "a file")
-        if full is None:
+    except (OSError, RuntimeError, ModuleNotFoundError) as error:
+        known = disk_error(error, getattr(error, "filename", None) or "a file") or missing_extra(error)
+        if known is None:
             raise
-        return _fail(str(full), full.exit_code)
+        return _fail(str(known), known.exit_code)
 
 
 def _fail(sentence: str, code: int) -> int:

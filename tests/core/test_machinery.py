@@ -32,6 +32,12 @@ def test_a_full_disk_is_recognized_in_every_form() -> None:
     assert errors.disk_error(OSError(errno.ENOENT, "gone"), "x") is None
 
 
+def test_a_missing_package_names_its_extra() -> None:
+    sentence = errors.missing_extra(ModuleNotFoundError("No module named 'torch.nn'", name="torch.nn"))
+    assert "pip install 'mixwright[train]'" in str(sentence)
+    assert errors.missing_extra(ModuleNotFoundError("No module named 'mine'", name="mine")) is None
+
+
 @pytest.mark.parametrize("family", sorted(FAMILIES))
 def test_every_plug_in_file_holds_its_class(family: str) -> None:
     assert names(family)

@@ -16,6 +16,12 @@ from __future__ import annotations
 import errno
 from typing import ClassVar
 
+#: packages that come with an extra, for the sentence that says which
+_EXTRAS = {
+    "torch": "train", "tokenizers": "train", "safetensors": "train",
+    "numba": "curate", "xxhash": "curate", "zstandard": "curate",
+    "transformers": "llm", "peft": "llm", "lm_eval": "llm", "ray": "ray",
+}  # fmt: skip
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
@@ -67,4 +73,12 @@ def disk_error(error: BaseException, path: object) -> MixwrightError | None:
             f"No space left while writing {path}. Finished work is kept: free some space and "
             "run the same command again."
         )
+    return None
+
+
+def missing_extra(error: BaseException) -> MixwrightError | None:
+    """The sentence for a package that is not installed, or None when the error means something else."""
+    name = (error.name or "").partition(".")[0] if isinstance(error, ModuleNotFoundError) else ""
+    if name in _EXTRAS:
+        return StudyError(f"This needs {name}, which is not installed: pip install 'mixwright[{_EXTRAS[name]}]'.")
     return None

@@ -195,7 +195,7 @@ def _call_here(task: Task, on_progress: Callable[[str, float, dict[str, Any]], N
 
 def attempt(call: Callable[[], Any]) -> dict[str, Any]:
     """What a call gave, or its error as a sentence with its kind and, for faults of ours, the traceback."""
-    from mixwright.core.errors import disk_error
+    from mixwright.core.errors import disk_error, missing_extra
 
     try:
         return {"value": call()}
@@ -204,7 +204,7 @@ def attempt(call: Callable[[], Any]) -> dict[str, Any]:
     except MemoryError:
         return {"error": "Out of memory. Lower engine.workers or the batch.", "kind": 5}
     except Exception as error:
-        full = disk_error(error, getattr(error, "filename", None) or "a file")
-        if full is not None:
-            return {"error": str(full), "kind": full.exit_code}
+        known = disk_error(error, getattr(error, "filename", None) or "a file") or missing_extra(error)
+        if known is not None:
+            return {"error": str(known), "kind": known.exit_code}
         return {"error": f"{type(error).__name__}: {error}", "kind": 1, "trace": traceback.format_exc()}
