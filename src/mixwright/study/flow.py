@@ -80,6 +80,7 @@ class Flow:
         self.root = study.folder
         self.workspace = Workspace(study.folder / "work")
         self._made: dict[str, Artifact] = {}
+        self._keys: dict[str, str] = {}
 
     # ---- what runs, in which order -----------------------------------------------------------------------------
 
@@ -154,7 +155,10 @@ class Flow:
 
     def key(self, stage: str) -> str:
         """The hash of everything the stage depends on; known before anything has run."""
-        return content_key(VERSIONS[stage], self.settings(stage), {s: self.key(s) for s in self.upstream(stage)})
+        if stage not in self._keys:
+            before = {s: self.key(s) for s in self.upstream(stage)}
+            self._keys[stage] = content_key(VERSIONS[stage], self.settings(stage), before)
+        return self._keys[stage]
 
     def settings(self, stage: str) -> dict[str, Any]:
         """The settings a stage depends on itself, as plain values."""
@@ -192,7 +196,7 @@ class Flow:
             "verify": trainer | {"verify": settings(s.verify), "seed": s.seed, "kept": settings(s.final_phase).get("start")},
             "branch": trainer | {"final_phase": settings(s.final_phase), "seed": s.seed},
             "export": {
-                "export": list(s.export), "budget": settings(s.budget), "batch": getattr(s.trainer, "batch", 1),
+                "export": list(s.export), "budget": settings(s.budget), "batch": self._batch,
                 "root": str(self.root.resolve()),  # the files name the tokens by their place
             },
             "report": {"title": s.title, "study": s.text},
@@ -279,9 +283,11 @@ class Flow:
         """The runs a fit is made on, failed ones included."""
         if self.study.runs is None:
             return self._observed("sweep")
-        return self._read_table()[0]
+        return self._read_table[0]
 
+    @cached_property
     def _read_table(self) -> tuple[Runs, tuple[str, ...]]:
+        """The user's own table, and what reading it had to say."""
         from mixwright.store.runs import read_runs
 
         options = self.study.runs
@@ -319,6 +325,14 @@ class Flow:
         if self.study.budget.tokens is not None or self.study.runs:
             return self.study.budget.tokens
         return int(self.corpus.supply.sum())
+
+    @property
+    def _batch(self) -> dict[str, int]:
+        """``seq_len`` and ``batch`` of the run the recipe is for: the budget's, else the trainer's."""
+        budget, trainer = self.study.budget, self.study.trainer
+        seq_len: int = getattr(trainer, "seq_len", 2048)
+        batch: int = getattr(trainer, "batch", 1)
+        return {"seq_len": budget.seq_len or seq_len, "batch": budget.batch or batch}
 
     # ---- the stages --------------------------------------------------------------------------------------------
 
@@ -419,8 +433,8 @@ class Flow:
     def _fit(self, draft: Draft) -> dict[str, Any]:
         from mixwright.laws.validation import fit_chosen, validate
 
-        table, notes = self._read_table() if self.study.runs else (self.table, ())
-        usable = table.usable()
+        notes = self._read_table[1] if self.study.runs else ()
+        usable = self.table.usable()
         weights = np.array([self.metric_weights.get(m, 0.0) for m in usable.metrics])
         law = self.study.law
         validation = validate(
@@ -584,16 +598,12 @@ class Flow:
         return {}
 
     def _export(self, draft: Draft) -> dict[str, Any]:
+        recipes = publish.recipes(self)
+        root = str(self.make("tokenize").path.resolve()) if self.study.runs is None else None
         for name in self.study.export:
             exporter = find("export", name)()
-            for label, recipe in publish.recipes(self).items():
-                root = str(self.make("tokenize").path.resolve()) if self.study.runs is None else None
-                files = exporter.files(
-                    recipe,
-                    tokens_root=root,
-                    seq_len=self.study.budget.seq_len or getattr(self.study.trainer, "seq_len", 2048),
-                    batch=self.study.budget.batch or getattr(self.study.trainer, "batch", 1),
-                )
+            for label, recipe in recipes.items():
+                files = exporter.files(recipe, tokens_root=root, **self._batch)
                 for file, content in files.items():
                     write_atomic(draft.path / name.replace(":", ".") / label / file, content)
         return {"exporters": list(self.study.export)}

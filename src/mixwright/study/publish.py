@@ -16,6 +16,7 @@ import yaml
 from mixwright.core.objective import Objective
 from mixwright.core.recipe import Forecast, Recipe
 from mixwright.core.schedule import Schedule
+from mixwright.laws import Z90
 from mixwright.store.artifact import Artifact, read_json, write_atomic, write_json
 
 if TYPE_CHECKING:
@@ -138,7 +139,7 @@ def _final_phase(flow: Flow, main: Recipe, section: Mapping[str, Any]) -> Recipe
     )
     forecasts = []
     for row in section["rows"]:
-        half = 1.645 * (2 / section["seeds"]) ** 0.5 * (row["noise"] or 0.0)
+        half = Z90 * (2 / section["seeds"]) ** 0.5 * (row["noise"] or 0.0)
         forecasts.append(
             Forecast(
                 row["metric"], "difference", row["difference"], row["difference"] - half, row["difference"] + half,
@@ -196,10 +197,11 @@ def results(flow: Flow, stage: str, artifact: Artifact) -> tuple[Any, ...]:
     if stage == "branch":
         return (tables.final_phase_table(parts.runs(flow) | {"final_phase": parts.final_phase(flow)}),)
     if stage == "export":
-        for label, one in recipes(flow).items():
+        final = recipes(flow)
+        for label, one in final.items():
             write_atomic(root / f"{label}.yaml", to_yaml(one))
         _replace_folder(artifact, root / "export")
-        return (tables.recipe_table({"recipe": recipes(flow)["recipe"].to_dict()}),)
+        return (tables.recipe_table({"recipe": final["recipe"].to_dict()}),)
     write_atomic(root / "report.html", (artifact.path / "report.html").read_bytes())
     return ()
 
