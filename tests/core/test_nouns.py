@@ -168,6 +168,35 @@ def test_a_table_refuses_a_run_that_does_not_sum_to_one() -> None:
         Runs(("x",), ("m",), ("r", "r"), np.ones((2, 1)), np.zeros((2, 1)))
 
 
+def test_a_run_may_have_a_row_at_each_tokens_or_step() -> None:
+    def rows(ids: str, **columns: object) -> Runs:
+        count = len(ids)
+        return Runs(("x",), ("m",), tuple(ids), np.ones((count, 1)), np.arange(count)[:, None], **columns)  # type: ignore[arg-type]
+
+    runs = rows("babab", tokens=np.array([20.0, 10, 10, 30, 5]), step=(2, 1, 1, 3, 9))
+    assert runs.last().run_id == ("b", "a")
+    assert runs.last().losses[:, 0].tolist() == [0, 3]
+    assert rows("aab", step=(7, 5, 0)).last().losses[:, 0].tolist() == [0, 2]
+    assert rows("ab").last().run_id == ("a", "b")
+    for columns in ({"tokens": np.array([1.0, 1, 2])}, {"step": (3, 3, 4)}, {"tokens": np.full(3, np.nan)}):
+        with pytest.raises(DataError, match="a stands more than once"):
+            rows("aab", **columns)
+
+
+def test_which_metric_belongs_to_which_domain_is_checked_and_kept() -> None:
+    def table(own: dict[str, object]) -> Runs:
+        return Runs(("web", "code"), ("m", "k"), ("r",), np.array([[0.5, 0.5]]), np.ones((1, 2)), own=own)  # type: ignore[arg-type]
+
+    runs = table({"k": "code", "m": ["web", "code"]})
+    assert runs.own == {"k": ("code",), "m": ("web", "code")}
+    assert runs.take([0]).own == runs.own
+    assert runs.only(["k"]).own == {"k": ("code",)}
+    with pytest.raises(DataError, match=r"domain 'cod', which the table does not have. Did you mean 'code'\?"):
+        table({"m": "cod"})
+    with pytest.raises(DataError, match=r"metric 'mm', which the table does not have. Did you mean 'm'\?"):
+        table({"mm": "code"})
+
+
 def test_objective_bounds_come_from_floors_ceilings_and_epochs() -> None:
     objective = Objective({"m": 3, "n": 1}, floors={"a": 0.1}, ceilings={"b": 0.5}, epoch_cap=4)
     assert objective.metric_weights(("n", "m", "k")).tolist() == [0.25, 0.75, 0.0]

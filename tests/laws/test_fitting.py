@@ -16,7 +16,7 @@ from mixwright.core.observation import FAILED, Runs
 from mixwright.core.rng import rng
 from mixwright.laws import Z90, GraphFit, load_fit
 from mixwright.laws._fitting import FormLaw
-from mixwright.laws._table import own_domains
+from mixwright.laws._table import one_setting, own_domains
 from mixwright.laws.additive import Additive
 from mixwright.laws.exponential import Exponential
 from mixwright.laws.linear import Linear
@@ -242,6 +242,44 @@ def test_baselines_are_what_they_are_called(planted: Callable) -> None:
 def test_own_domains_are_found_by_name() -> None:
     own = own_domains(("val:Pile-CC", "github", "target:code", "val:code"), ("pile_cc", "Github", "code"))
     assert own.astype(int).tolist() == [[1, 0, 0], [0, 1, 0], [0, 0, 0], [0, 0, 1]]
+
+
+def test_own_domains_may_be_given_for_some_metrics() -> None:
+    own = own_domains(("val:a", "val:b", "c"), ("a", "b"), {"c": ("a", "b"), "val:a": ()})
+    assert own.astype(int).tolist() == [[0, 0], [0, 1], [1, 1]]
+
+
+def _trajectories(tokens: bool) -> Runs:
+    """Three runs of one size, one of another, each at several moments; the last two moments of run 0 are one setting."""
+    ids, step = (*"000111222", "3"), (10, 998, 1000, 10, 500, 1000, 10, 500, 1000, 1000)
+    params = np.array([1e6] * 9 + [1e8])
+    weights = np.random.default_rng(0).dirichlet(np.ones(2), 10)
+    weights[:9] = np.repeat(weights[:9:3], 3, axis=0)
+    return Runs(
+        ("x", "y"), ("m",), ids, weights, 3 + 0.1 * np.arange(10.0)[:, None], params=params, step=step,
+        tokens=np.array(step) * 512.0 if tokens else None,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("tokens", [True, False])
+def test_of_trajectories_one_setting_takes_one_row_a_run(tokens: bool) -> None:
+    used, note = one_setting(_trajectories(tokens))
+    assert used.run_id == ("0", "1", "2")
+    assert used.step == (1000, 1000, 1000)
+    assert "fitted on 3 of 4 runs" in note
+    same_size = _trajectories(tokens).take(range(9))
+    assert one_setting(same_size)[0].step == (1000, 1000, 1000)
+    assert "one row of each run: 6 more" in one_setting(same_size)[1]
+
+
+def test_settings_are_counted_in_time_that_grows_with_their_number() -> None:
+    many = 20_000
+    tokens = np.geomspace(1e3, 1e12, many)
+    runs = Runs(("x",), ("m",), tuple(map(str, range(many))), np.ones((many, 1)), np.ones((many, 1)), tokens=tokens)
+    used, _ = one_setting(runs)
+    assert used.tokens.max() / used.tokens.min() < 1.05
+    near = np.abs(np.log(tokens[:, None] / tokens[None, ::100])) < 0.02
+    assert abs(len(used) - near.sum(axis=0).max()) <= 0.1 * len(used)
 
 
 def test_a_fit_of_another_form_is_refused() -> None:

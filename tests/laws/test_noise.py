@@ -53,3 +53,16 @@ def test_other_sizes_tokens_and_exact_copies_are_no_repeats() -> None:
 def test_mixtures_within_rounding_are_one() -> None:
     weights = np.array([[0.2, 0.8], [0.5, 0.5], [0.2 + 4e-10, 0.8 - 4e-10], [0.2 + 1e-6, 0.8 - 1e-6], [0.5, 0.5]])
     assert mixture_groups(weights).tolist() == [0, 1, 0, 2, 1]
+
+
+def test_rows_of_one_run_are_no_repeats() -> None:
+    half = [[0.5, 0.5]] * 3
+    steps = Runs(("a", "b"), ("m",), ("r", "r", "s"), np.array(half), np.array([[3.0], [2.0], [2.5]]), step=(1, 2, 2))
+    noise = seed_noise(steps)
+    assert noise.freedom.tolist() == [1]
+    assert noise.runs.tolist() == [2]
+    np.testing.assert_allclose(noise.sd, [np.sqrt(0.125)])
+    same_tokens = Runs(
+        ("a", "b"), ("m",), ("r", "r"), np.array(half[:2]), np.array([[3.0], [2.0]]), tokens=np.ones(2), step=(1, 2)
+    )
+    assert np.isnan(seed_noise(same_tokens).sd).all()

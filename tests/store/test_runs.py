@@ -192,6 +192,27 @@ def test_of_a_trajectory_the_last_step_is_taken_in_any_order_of_rows(tmp_path: P
         read_runs(path, step=7)
 
 
+def test_every_step_keeps_all_rows_also_when_weights_stand_in_a_file_of_their_own(tmp_path: Path) -> None:
+    path = table(
+        tmp_path / "t.csv", run_id=["b", "a", "a"], step=[20, 30, 10], tokens=[2, 3, 1],
+        **{"weight/x": [0.5, 1, 1], "weight/y": [0.5, 0, 0], "loss/m": [20, 33, 31]},
+    )  # fmt: skip
+    read = read_runs(path, every_step=True)
+    assert read.runs.run_id == ("b", "a", "a")
+    assert read.runs.step == (20, 30, 10)
+    assert read.runs.losses[:, 0].tolist() == [20, 33, 31]
+    assert read.notes == ("t.csv has 3 rows of 2 runs, at up to 3 values of step.",)
+    first = table(tmp_path / "w.csv", run_id=["a", "b"], step=[30, 20], **{"weight/x": [1, 0.5], "weight/y": [0, 0.5]})
+    second = table(tmp_path / "m.csv", run_id=["b", "a", "a", "z"], step=[20, 30, 10, 1], **{"loss/m": [20, 33, 31, 9]})
+    joined = read_runs(first, metrics_path=second, every_step=True)
+    assert joined.runs.run_id == ("a", "a", "b")
+    assert joined.runs.step == (30, 10, 20)
+    assert joined.runs.losses[:, 0].tolist() == [33, 31, 20]
+    both = read_runs(path, metrics_path=second, losses="loss/*", every_step=True)
+    assert both.runs.step == (20, 30, 10)
+    assert any("m.csv only: 1 run (z)" in note for note in both.notes)
+
+
 def test_a_table_without_ids_or_with_numbers_as_ids_is_read(tmp_path: Path) -> None:
     assert read_runs(simple(tmp_path / "t.csv", run_id=None)).runs.run_id == ("row-1", "row-2")
     assert read_runs(simple(tmp_path / "t.parquet", run_id=[7, 8])).runs.run_id == ("7", "8")

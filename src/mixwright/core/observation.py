@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -73,12 +75,16 @@ class Observation:
 
 @dataclass(frozen=True, eq=False)
 class Runs:
-    """A table of N runs over D domains and M metrics, the last observation of each; what laws are fitted on.
+    """A table of N observations of runs over D domains and M metrics; what laws are fitted on.
 
-    ``weights (N, P, D)`` and ``phase_tokens (N, P)`` hold the schedules (P is 1 where there are no phases; the unused
-    phases of a shorter schedule have 0 tokens). ``losses (N, M)`` and ``bpb (N, M)`` may hold NaN where a metric was
-    not measured; ``unigram (N, M)`` too. ``tokens (N,)`` and ``params (N,)`` (non-embedding) are NaN where unknown.
-    ``units`` gives each metric's unit (nats/token unless said). Only rows with status ``done`` enter a fit.
+    A row is what one run gave at one moment. ``run_id`` may stand in several rows (a trajectory) if their ``tokens`` or
+    ``step`` differ; ``last()`` keeps the last row of each run. ``weights (N, P, D)`` and ``phase_tokens (N, P)`` hold the
+    schedules (P is 1 where there are no phases; the unused phases of a shorter schedule have 0 tokens).
+    ``losses (N, M)`` and ``bpb (N, M)`` may hold NaN where a metric was not measured; ``unigram (N, M)`` too.
+    ``tokens (N,)`` and ``params (N,)`` (non-embedding) are NaN where unknown. ``units`` gives each metric's unit
+    (nats/token unless said). ``own`` maps a metric to the domains it is the held-out part of (none: an empty tuple); for
+    metrics it does not name, laws go by the names. Only rows with status ``done`` enter a fit. DataError for rows that
+    contradict this, naming the first.
     """
 
     domains: tuple[str, ...]
@@ -96,14 +102,10 @@ class Runs:
     status: tuple[str, ...] = ()
     role: tuple[str, ...] = ()
     units: tuple[str, ...] = ()
+    own: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         count, metrics, domains = len(self.run_id), len(self.metrics), len(self.domains)
-        if len(set(self.run_id)) != count:
-            twice = sorted({name for name in self.run_id if self.run_id.count(name) > 1})
-            raise DataError(
-                f"Each run id stands once in a table of runs; {', '.join(twice[:5])} stands more than once."
-            )
         weights = np.array(self.weights, dtype=np.float64)
         if weights.ndim == 2:
             weights = weights[:, None, :]
@@ -143,6 +145,19 @@ class Runs:
             if len(given_values) != len(default):
                 raise DataError(f"{name} needs {len(default)} values; got {len(given_values)}.")
             object.__setattr__(self, name, given_values)
+        object.__setattr__(self, "own", checked_own(self.own, self.metrics, self.domains))
+        self._refuse_rows_twice()
+
+    def _refuse_rows_twice(self) -> None:
+        """Raise DataError for two rows of one run at the same tokens and step."""
+        if len(set(self.run_id)) == len(self):
+            return
+        rows = Counter(zip(self.run_id, np.nan_to_num(self.tokens, nan=-1.0).tolist(), self.step, strict=True))
+        if twice := sorted({name for (name, _, _), number in rows.items() if number > 1}):
+            raise DataError(
+                f"Each run id stands once in a table of runs, or once at each tokens or step; {', '.join(twice[:5])} stands "
+                "more than once."
+            )
 
     def _put(self, name: str, array: NDArray[np.float64]) -> None:
         array.setflags(write=False)
@@ -208,9 +223,49 @@ class Runs:
         return Runs(
             self.domains, self.metrics, pick(self.run_id), self.weights[index], self.losses[index],
             self.phase_tokens[index], self.tokens[index], self.params[index], self.bpb[index], self.unigram[index],
-            pick(self.step), pick(self.seed), pick(self.status), pick(self.role), self.units,
+            pick(self.step), pick(self.seed), pick(self.status), pick(self.role), self.units, self.own,
+        )  # fmt: skip
+
+    def last(self) -> Runs:
+        """One row per run, its last (of most tokens, then steps), in the order in which the runs first appear."""
+        places: dict[str, int] = {}
+        run = np.array([places.setdefault(name, len(places)) for name in self.run_id], dtype=np.int64)
+        if len(places) == len(self):
+            return self
+        order = np.lexsort((np.array(self.step), np.nan_to_num(self.tokens, nan=-1.0), run))
+        return self.take(order[np.append(np.diff(run[order]) > 0, True)])
+
+    def only(self, metrics: Sequence[str]) -> Runs:
+        """The table with these of its metrics, in this order."""
+        index = [self.metrics.index(metric) for metric in metrics]
+        return replace(
+            self, metrics=tuple(metrics), units=tuple(self.units[m] for m in index), losses=self.losses[:, index],
+            bpb=self.bpb[:, index], unigram=self.unigram[:, index],
+            own={metric: domains for metric, domains in self.own.items() if metric in metrics},
         )  # fmt: skip
 
     def usable(self) -> Runs:
         """The rows that enter a fit: status ``done``."""
         return self.take([i for i, status in enumerate(self.status) if status == DONE])
+
+
+def checked_own(
+    own: Mapping[str, str | Sequence[str]], metrics: Sequence[str], domains: Sequence[str]
+) -> dict[str, tuple[str, ...]]:
+    """The map from metrics to the domains they belong to, every value a tuple. DataError for a name that is not there."""
+    plain = {str(key): (value,) if isinstance(value, str) else tuple(map(str, value)) for key, value in own.items()}
+    _known("metric", plain, metrics)
+    _known("domain", [domain for several in plain.values() for domain in several], domains)
+    return plain
+
+
+def _known(what: str, given: Iterable[str], known: Sequence[str]) -> None:
+    names = frozenset(known)
+    for name in given:
+        if name not in names:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            raise DataError(
+                f"The map of metrics to their own domains names the {what} {name!r}, which the table does not have.{hint} "
+                f"It has: {', '.join(known[:20])}{', …' if len(known) > 20 else ''}."
+            )

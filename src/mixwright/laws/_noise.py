@@ -50,7 +50,8 @@ def mixture_groups(mixtures: Array) -> NDArray[np.int64]:
 def repeat_groups(runs: Runs) -> list[NDArray[np.int64]]:
     """Rows of the same schedule, size and tokens, where there are two or more.
 
-    An exact copy (same seed and the same losses) is no second measurement and is left out.
+    Steps stand for tokens where these are unknown. An exact copy (same seed and the same losses) is no second
+    measurement and is left out, and so is a second row of the same run.
     """
     whole = np.concatenate(
         [
@@ -59,13 +60,14 @@ def repeat_groups(runs: Runs) -> list[NDArray[np.int64]]:
         ],
         axis=1,
     )
-    groups: dict[tuple[int, float, float], list[int]] = {}
+    groups: dict[tuple[object, ...], list[int]] = {}
     seen: set[tuple[object, ...]] = set()
     for row, group in enumerate(mixture_groups(whole)):
-        place = (int(group), _or(runs.tokens[row]), _or(runs.params[row]))
-        copy = (*place, runs.seed[row], runs.losses[row].tobytes())
-        if copy not in seen:
-            seen.add(copy)
+        time = runs.step[row] if np.isnan(runs.tokens[row]) else float(runs.tokens[row])
+        place = (int(group), time, _or(runs.params[row]))
+        copy, again = (*place, runs.seed[row], runs.losses[row].tobytes()), (*place, runs.run_id[row])
+        if copy not in seen and again not in seen:
+            seen |= {copy, again}
             groups.setdefault(place, []).append(row)
     return [np.array(rows) for rows in groups.values() if len(rows) > 1]
 

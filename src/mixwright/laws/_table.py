@@ -5,7 +5,7 @@ Notation: N runs, D domains, M metrics; x ``(N, D)`` mixtures, y ``(M, N)`` loss
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -65,7 +65,8 @@ def tabulate(runs: Runs) -> Table:
 
     Raises DataError for a metric with fewer than two values.
     """
-    rows = sorted(range(len(runs)), key=lambda n: runs.run_id[n])
+    time = np.nan_to_num(runs.tokens, nan=-1.0).tolist()
+    rows = sorted(range(len(runs)), key=lambda n: (runs.run_id[n], time[n], runs.step[n]))
     domains = sorted(range(len(runs.domains)), key=lambda n: runs.domains[n])
     metrics = sorted(range(len(runs.metrics)), key=lambda n: runs.metrics[n])
     ordered = runs.take(rows)
@@ -80,32 +81,57 @@ def tabulate(runs: Runs) -> Table:
             )
     noise = np.nan_to_num(seed_noise(ordered).sd[metrics], nan=0.0)
     x = ordered.mixtures()[:, domains]
-    return Table(x, np.where(known, y, 0.0), known, *names, own_domains(names[1], names[0]), noise)
+    return Table(x, np.where(known, y, 0.0), known, *names, own_domains(names[1], names[0], runs.own), noise)
 
 
 def one_setting(runs: Runs) -> tuple[Runs, str]:
-    """The usable runs of the commonest size and token count (the larger in a tie), and a sentence if others are left out."""
+    """The usable runs of the commonest size and token count (the larger in a tie), and a sentence if others are left out.
+
+    Steps stand for tokens where these are unknown. At most one row of a run is taken, its last of that setting.
+    """
     usable = runs.usable()
     if not len(usable):
         raise DataError("No run of the table is done, so there is nothing to fit; see its status column.")
-    size = np.log1p(np.nan_to_num(np.stack([usable.params, usable.tokens], axis=1), nan=0.0))
-    steps = np.round(size / SAME_SETTING * _STEPS).astype(np.int64)
-    places, place, count = np.unique(steps, axis=0, return_inverse=True, return_counts=True)
-    near = np.abs(places[:, None] - places[None]).max(axis=2) <= _STEPS
-    support = near @ count
-    chosen = max(range(len(places)), key=lambda n: (support[n], tuple(places[n])))
-    rows = np.flatnonzero(near[chosen][place.reshape(-1)])
-    if len(rows) == len(usable):
-        return usable, ""
+    time = np.where(np.isnan(usable.tokens), np.array(usable.step, dtype=np.float64), usable.tokens)
+    size = np.log1p(np.nan_to_num(np.stack([usable.params, time], axis=1), nan=0.0))
+    places, place, count = np.unique(
+        np.round(size / SAME_SETTING * _STEPS).astype(np.int64), axis=0, return_inverse=True, return_counts=True
+    )
+    support = _support(places, count)
+    chosen = places[max(range(len(places)), key=lambda n: (support[n], tuple(places[n])))]
+    near = np.abs(places - chosen).max(axis=1) <= _STEPS
+    used = usable.take(near[place.reshape(-1)]).last()
+    if len(used) == len(usable):
+        return used, ""
+    runs_in_all = len(set(usable.run_id))
+    if len(used) == runs_in_all:
+        return used, f"fitted on one row of each run: {len(usable) - len(used)} more are of other sizes or token counts"
     note = (
-        f"fitted on {len(rows)} of {len(usable)} runs: the others are of another size or token count, which this law does "
+        f"fitted on {len(used)} of {runs_in_all} runs: the others are of another size or token count, which this law does "
         "not know"
     )
-    return usable.take(rows), note
+    return used, note
 
 
-def own_domains(metrics: Sequence[str], domains: Sequence[str]) -> NDArray[np.bool_]:
-    """``(M, D)``: true where a metric is the held-out part of a domain: ``val:<domain>`` or the domain's very name.
+def _support(places: NDArray[np.int64], count: NDArray[np.int64]) -> NDArray[np.int64]:
+    """How many rows are near each of the settings ``places (K, 2)``, which are sorted."""
+    sizes, start = np.unique(places[:, 0], return_index=True)
+    stop = np.append(start[1:], len(places))
+    out = np.zeros(len(places), dtype=np.int64)
+    for a, b in zip(start, stop, strict=True):
+        for other in np.flatnonzero(np.abs(sizes - places[a, 0]) <= _STEPS):
+            times = places[start[other] : stop[other], 1]
+            total = np.append(0, np.cumsum(count[start[other] : stop[other]]))
+            first = np.searchsorted(times, places[a:b, 1] - _STEPS, side="left")
+            out[a:b] += total[np.searchsorted(times, places[a:b, 1] + _STEPS, side="right")] - total[first]
+    return out
+
+
+def own_domains(
+    metrics: Sequence[str], domains: Sequence[str], own: Mapping[str, tuple[str, ...]] | None = None
+) -> NDArray[np.bool_]:
+    """``(M, D)``: true where a metric is the held-out part of a domain: as ``own`` says, and for metrics it does not name
+    by name: ``val:<domain>`` or the domain's very name.
 
     Letter case and punctuation are immaterial, so ``Pile-CC`` belongs to ``pile_cc``.
     """
@@ -113,8 +139,15 @@ def own_domains(metrics: Sequence[str], domains: Sequence[str]) -> NDArray[np.bo
     def plain(name: str) -> str:
         return "".join(c if c.isalnum() else "_" for c in name.casefold())
 
-    keys = [plain(domain) for domain in domains]
-    return np.array([[plain(metric.removeprefix("val:")) == key for key in keys] for metric in metrics], dtype=bool)
+    keys, own = [plain(domain) for domain in domains], own or {}
+    return np.array(
+        [
+            [domain in own[metric] if metric in own else plain(metric.removeprefix("val:")) == key
+             for domain, key in zip(domains, keys, strict=True)]
+            for metric in metrics
+        ],
+        dtype=bool,
+    )  # fmt: skip
 
 
 def losses_positive(table: Table, law: str) -> None:

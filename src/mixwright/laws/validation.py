@@ -99,7 +99,8 @@ def validate(
     if not scored.all():
         thin = ", ".join(metric for metric, fine in zip(used.metrics, scored, strict=True) if not fine)
         notes.append(f"Measured in too few runs to be held out: {thin}. The objective is scored without.")
-        used, q = _of_metrics(used, scored), q[scored] / q[scored].sum()
+        used = used.only([metric for metric, fine in zip(used.metrics, scored, strict=True) if fine])
+        q = q[scored] / q[scored].sum()
     truth = np.concatenate([used.losses, (used.losses[:, q > 0] @ q[q > 0])[:, None]], axis=1)
     noise = np.append(seed_noise(used).sd, seed_noise(used, truth[:, -1:]).sd)
     if not np.isfinite(noise).any():
@@ -166,18 +167,6 @@ def _scorable(runs: Runs, splits: Sequence[tuple[int, NDArray[np.int64], NDArray
     return np.array(
         [all(known[rows, m].sum() >= 2 for _, rows, _ in splits) for m in range(len(runs.metrics))], dtype=bool
     )
-
-
-def _of_metrics(runs: Runs, kept: NDArray[np.bool_]) -> Runs:
-    """The table with only some of its metrics."""
-
-    def some(values: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(value for value, keep in zip(values, kept, strict=True) if keep)
-
-    return replace(
-        runs, metrics=some(runs.metrics), units=some(runs.units), losses=runs.losses[:, kept], bpb=runs.bpb[:, kept],
-        unigram=runs.unigram[:, kept],
-    )  # fmt: skip
 
 
 def _predict(

@@ -56,18 +56,19 @@ def read_runs(
     weights: str | None = None,
     losses: str | None = None,
     step: int | None = None,
+    every_step: bool = False,
 ) -> RunTable:
     """The runs of a table, or of two joined by run id (weights in the first, losses in the second).
 
     ``weights`` and ``losses`` are globs with one star. Where runs have several rows, each run's last step is taken, or
-    ``step``. Raises DataError, with column, run and way out, for what cannot be read; what is left out or changed is
-    counted in the notes. Cost: the file once, as text, in memory.
+    ``step``, or with ``every_step`` all of them. Raises DataError, with column, run and way out, for what cannot be
+    read; what is left out or changed is counted in the notes. Cost: the file once, as text, in memory.
     """
     notes: list[str] = []
-    frame = _one_row_per_run(load(Path(path)), Path(path), step, notes)
+    frame = _moments(load(Path(path)), Path(path), step, every_step, notes)
     origin = {name: Path(path) for name in frame.columns}
     if metrics_path is not None:
-        second = _one_row_per_run(load(Path(metrics_path)), Path(metrics_path), step, notes)
+        second = _moments(load(Path(metrics_path)), Path(metrics_path), step, every_step, notes)
         origin |= {name: Path(metrics_path) for name in second.columns if name not in origin}
         frame = _joined(frame, second, Path(path), Path(metrics_path), notes)
     columns = _Columns.of(frame.columns, weights, losses, Path(path))
@@ -176,41 +177,65 @@ class _Columns:
         return cls(tuple(domain), tuple(metric), tuple(phases), kinds, unit, frozenset(used))
 
 
-def _one_row_per_run(frame: pl.DataFrame, path: Path, step: int | None, notes: list[str]) -> pl.DataFrame:
-    """The last row (by step, or else tokens) of each run, or that of ``step``."""
+def _moments(frame: pl.DataFrame, path: Path, step: int | None, every_step: bool, notes: list[str]) -> pl.DataFrame:
+    """The rows that are wanted: those of ``step``, all of them, or the last (by step, or else tokens) of each run."""
+    if step is not None:
+        frame = _at_step(frame, path, step, notes)
+    runs = frame[KEY].n_unique()
+    if runs == len(frame):
+        return frame
+    clock, time = _times(frame, path)
+    if not every_step:
+        return _last_rows(frame, clock, time, path, notes)
+    notes.append(
+        f"{path.name} has {len(frame)} rows of {runs} runs, at up to {len(np.unique(time))} values of {clock}."
+    )
+    return frame
+
+
+def _at_step(frame: pl.DataFrame, path: Path, step: int, notes: list[str]) -> pl.DataFrame:
     import polars as pl
 
-    clock = next((name for name in ("step", "tokens") if name in frame.columns), None)
-    if step is not None:
-        if "step" not in frame.columns:
-            raise DataError(f"{path} has no column step, so step {step} cannot be taken from it.")
-        before = frame[KEY].n_unique()
-        frame = frame.filter(pl.Series(numbers(frame, "step", path) == step))
-        after = frame[KEY].n_unique()
-        if not after:
-            raise DataError(f"{path} has no run with a row at step {step}.")
-        notes.append(f"Taken at step {step}: {after} of the {before} runs in {path.name} have it.")
-    if frame[KEY].n_unique() == len(frame):
-        return frame
-    twice = frame.filter(frame[KEY].is_duplicated())
-    time = pl.Series("_clock", numbers(frame, clock, path)) if clock else None
-    keyed = frame.select(KEY) if time is None else frame.select(KEY).with_columns(time)
-    if time is None or keyed.is_duplicated().any():
-        again = keyed.filter(keyed.is_duplicated())
-        place = f" at {clock} {again['_clock'][0]:g}" if time is not None else ""
+    if "step" not in frame.columns:
+        raise DataError(f"{path} has no column step, so step {step} cannot be taken from it.")
+    chosen = frame.filter(pl.Series(numbers(frame, "step", path) == step))
+    before, after = frame[KEY].n_unique(), chosen[KEY].n_unique()
+    if not after:
+        raise DataError(f"{path} has no run with a row at step {step}.")
+    notes.append(f"Taken at step {step}: {after} of the {before} runs in {path.name} have it.")
+    return chosen
+
+
+def _times(frame: pl.DataFrame, path: Path) -> tuple[str, Array]:
+    """The column that tells a run's rows apart, and its values. DataError if nothing tells them apart."""
+    import polars as pl
+
+    clock = next((name for name in ("step", "tokens") if name in frame.columns), "")
+    time = numbers(frame, clock, path) if clock else np.zeros(len(frame))
+    keyed = frame.select(KEY).with_columns(pl.Series("time", time))
+    again = keyed.filter(keyed.is_duplicated())
+    if len(again):
+        place = f" at {clock} {again['time'][0]:g}" if clock else ""
         raise DataError(
             f"{path}: the run id {again[KEY][0]} stands more than once{place} ({len(again)} such rows in all). Give each "
             "run an id of its own, or each row of a run a step."
         )
-    rows, runs = len(frame), frame[KEY].n_unique()
-    last = frame.with_columns(time).sort("_clock", maintain_order=True).unique(KEY, keep="last", maintain_order=True)
+    return clock, time
+
+
+def _last_rows(frame: pl.DataFrame, clock: str, time: Array, path: Path, notes: list[str]) -> pl.DataFrame:
+    import polars as pl
+
+    several = int(frame[KEY].is_duplicated().sum())
+    timed = frame.with_columns(pl.Series("_clock", time)).sort("_clock", maintain_order=True)
+    last = timed.unique(KEY, keep="last", maintain_order=True)
     first_seen = frame.select(KEY).unique(maintain_order=True)
     last = first_seen.join(last, on=KEY, how="left", maintain_order="left")
     ends = Counter(last["_clock"].to_list())
     words = ", ".join(f"{value:g} ({count})" for value, count in ends.most_common(4))
     notes.append(
-        f"{path.name} has {rows} rows of {runs} runs ({len(twice)} rows are of runs with several): the last {clock} of each "
-        f"run was taken; runs by last {clock}: {words}{', …' if len(ends) > 4 else ''}."
+        f"{path.name} has {len(frame)} rows of {len(last)} runs ({several} rows are of runs with several): the last "
+        f"{clock} of each run was taken; runs by last {clock}: {words}{', …' if len(ends) > 4 else ''}."
     )
     return last.drop("_clock").select(frame.columns)
 
@@ -220,17 +245,40 @@ def _joined(first: pl.DataFrame, second: pl.DataFrame, path: Path, other: Path, 
     for frame, name in ((first, path), (second, other)):
         if not any(column in frame.columns for column in ID_COLUMNS):
             raise DataError(f"{name} has no column {' or '.join(ID_COLUMNS)}, by which two files are joined.")
-    both = first.join(
-        second.select(KEY, *(c for c in second.columns if c not in first.columns)), on=KEY, how="inner",
-        maintain_order="left",
-    )  # fmt: skip
+    first, on = _join_keys(first, second)
+    new = [c for c in second.columns if c not in first.columns]
+    both = first.join(second.select(*on, *new), on=on, how="inner", maintain_order="left_right")
     if not len(both):
         raise DataError(f"{path} and {other} have no run id in common, such as {first[KEY][0]} and {second[KEY][0]}.")
     for frame, name in ((first, path), (second, other)):
-        if len(frame) > len(both):
-            alone = frame.filter(~frame[KEY].is_in(both[KEY].to_list()))[KEY].to_list()
-            notes.append(f"Left out for standing in {name.name} only: {count(len(alone), 'run')} ({short(alone)}).")
+        alone = frame.join(both.select(KEY), on=KEY, how="anti", maintain_order="left")[KEY].unique(maintain_order=True)
+        if len(alone):
+            notes.append(
+                f"Left out for standing in {name.name} only: {count(len(alone), 'run')} ({short(alone.to_list())})."
+            )
+        lost = len(frame.join(both, on=on, how="anti")) - len(frame.join(both, on=KEY, how="anti"))
+        if lost:
+            notes.append(
+                f"Left out for standing in {name.name} only: {count(lost, 'row')} of runs that both files have."
+            )
     return both
+
+
+def _join_keys(first: pl.DataFrame, second: pl.DataFrame) -> tuple[pl.DataFrame, list[str]]:
+    """The first file as it is to be joined, and the columns by which: the run id, and the step where both have several rows.
+
+    If only the second file has several rows of a run, its steps and tokens count.
+    """
+    if second[KEY].n_unique() == len(second):
+        return first, [KEY]
+    if first[KEY].n_unique() == len(first):
+        return first.drop([c for c in ("step", "tokens") if c in first.columns and c in second.columns]), [KEY]
+    clock = next((name for name in ("step", "tokens") if name in first.columns and name in second.columns), "")
+    if clock and first[clock].dtype != second[clock].dtype:
+        raise DataError(
+            f"The two files hold {clock} as {first[clock].dtype} and {second[clock].dtype}; make them the same."
+        )
+    return first, [KEY, clock] if clock else [KEY]
 
 
 def _with_weights(frame: pl.DataFrame, columns: _Columns, path: Path, notes: list[str]) -> pl.DataFrame:
