@@ -93,6 +93,82 @@ def test_tokens_and_params_enter_as_numbers() -> None:
     np.testing.assert_allclose(value, [[6.0], [6.0]])
 
 
+def test_bind_turns_tokens_and_params_into_constants() -> None:
+    build = Builder(("a",))
+    node = build.apply("mul", build.apply("log", build.apply("tokens")), build.apply("params"))
+    build.output("m", mean=node, spread=build.const(0.0))
+    graph = build.graph()
+    assert graph.free == ("tokens", "params")
+    half = graph.bind(tokens=np.e**2)
+    assert half.free == ("params",)
+    whole = half.bind(params=3.0)
+    assert whole.free == ()
+    np.testing.assert_allclose(whole.evaluate([node], np.ones((1, 1)))[0], [[6.0]])
+    for wrong in (0.0, -1.0, np.nan, np.inf):
+        with pytest.raises(DataError, match="params"):
+            graph.bind(params=wrong)
+
+
+def test_matmul_and_its_gradient() -> None:
+    matrix = np.random.default_rng(1).normal(size=(4, 3))
+    build = Builder(DOMAINS)
+    turned = build.matmul(matrix, build.apply("pow", build.weights(), build.const(1 / 3)))
+    total = build.sum(build.apply("exp", turned))
+    graph = build.graph()
+    weights = np.random.default_rng(2).dirichlet(np.ones(3), 6)
+    (value,) = graph.evaluate([turned], weights)
+    np.testing.assert_allclose(value, np.cbrt(weights) @ matrix.T, rtol=1e-13)
+    _, slope = graph.gradient({total: 1.0}, weights)
+    expected = (np.exp(value) @ matrix) * weights ** (-2 / 3) / 3
+    np.testing.assert_allclose(slope, expected, rtol=1e-12)
+
+
+#: x0 <= .5 ? (x2 <= .1 ? 1 : 2) : 3, a stump on x1, and a leaf alone
+TREES = [0, 0.5, 2, 0.1, -1, 1.0, -1, 2.0, -1, 3.0, 1, 0.2, -1, 10.0, -1, 20.0, -1, 100.0]
+
+
+def test_trees_go_left_where_at_most_the_threshold() -> None:
+    build = Builder(DOMAINS)
+    each, first_two = build.tree(build.weights(), TREES, 1), build.tree(build.weights(), TREES)
+    graph = build.graph()
+    weights = np.array([[0.5, 0.4, 0.1], [0.3, 0.2, 0.5], [0.6, 0.3, 0.1]])
+    leaves, total = graph.evaluate([each, first_two], weights)
+    assert leaves.tolist() == [[1, 20, 100], [2, 10, 100], [3, 20, 100]]
+    assert total.tolist() == [[121], [112], [123]]
+    assert not graph.smooth
+    assert small_graph().smooth
+    value, slope = graph.gradient({first_two: 2.0}, weights)
+    assert value.tolist() == [242, 224, 246]
+    assert not slope.any()
+
+
+def test_deep_trees_agree_with_walking_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = np.random.default_rng(7)
+
+    def grow(depth: int) -> list[float]:
+        if depth == 0 or generator.random() < 0.2:
+            return [-1, float(generator.normal())]
+        here = [float(generator.integers(3)), float(generator.random())]
+        return here + grow(depth - 1) + grow(depth - 1)
+
+    def walk(tree: list[float], x: np.ndarray) -> tuple[float, int]:
+        if tree[0] < 0:
+            return tree[1], 2
+        left, used = walk(tree[2:], x)
+        right, more = walk(tree[2 + used :], x)
+        return (left if x[int(tree[0])] <= tree[1] else right), 2 + used + more
+
+    trees = [grow(5) for _ in range(20)]
+    build = Builder(DOMAINS)
+    node = build.tree(build.weights(), np.concatenate(trees), 5)
+    graph, weights = build.graph(), generator.dirichlet(np.ones(3), 30)
+    again = Graph.from_dict(json.loads(json.dumps(graph.to_dict())))
+    expected = np.array([[walk(tree, x)[0] for tree in trees] for x in weights]).reshape(30, 4, 5).sum(axis=2)
+    np.testing.assert_allclose(again.evaluate([node], weights)[0], expected, rtol=1e-13)
+    monkeypatch.setattr("mixwright.laws.graph._CHUNK", 60)
+    assert np.array_equal(graph.evaluate([node], weights)[0], again.evaluate([node], weights)[0])
+
+
 def test_many_mixtures_in_parts_agree(monkeypatch: pytest.MonkeyPatch) -> None:
     graph = small_graph()
     weights = np.random.default_rng(0).dirichlet(np.ones(3), 50)
@@ -112,6 +188,13 @@ def test_many_mixtures_in_parts_agree(monkeypatch: pytest.MonkeyPatch) -> None:
         ([Node("weights"), Node("sum", (0,), count=2)], "blocks of 2"),
         ([Node("weights"), Node("const", value=(1.0, 2.0)), Node("add", (0, 1))], "lengths 3, 2"),
         ([Node("weights"), Node("tile", (0,))], "positive number of times"),
+        ([Node("weights"), Node("matmul", (0, 0))], "const as its matrix"),
+        ([Node("weights"), Node("const", value=(1.0,) * 4), Node("matmul", (1, 0))], "4 numbers into rows of 3"),
+        ([Node("weights"), Node("tree", (0,), (0.0, 0.5, -1.0, 1.0))], "not complete"),
+        ([Node("weights"), Node("tree", (0,), (-1.0, 1.0, 0.0, 0.5))], "not complete"),
+        ([Node("weights"), Node("tree", (0,), (3.0, 0.5, -1.0, 1.0, -1.0, 1.0))], "list of 3 does not have"),
+        ([Node("weights"), Node("tree", (0,), (-1.0, 1.0, -1.0, 1.0, -1.0, 1.0), 2)], "3 trees into groups of 2"),
+        ([Node("weights"), Node("tree", (0,), (-1.0,))], "two for every node"),
     ],
 )
 def test_malformed_graphs_are_refused(nodes: list[Node], words: str) -> None:

@@ -42,7 +42,11 @@ def test_every_operation_agrees() -> None:
     power = build.apply("pow", build.apply("add", blocks, params), build.const(1.7))
     most = build.apply("max", power, build.const(4.0))
     logged = build.apply("log", build.apply("add", most, tokens, build.const(1.0)))
-    build.output("m", mean=build.sum(build.apply("exp", build.apply("mul", logged, build.const(0.1)))), spread=tokens)
+    summed = build.sum(build.apply("exp", build.apply("mul", logged, build.const(0.1))))
+    turned = build.matmul([[0.5, -1.0, 2.0], [1.0, 0.1, -0.3]], weights)
+    leaves = build.tree(turned, [0, 0.1, 1, 0.2, -1, 1.5, -1, -2.0, -1, 0.25, 1, 0.3, -1, 3.0, -1, 4.0], 1)
+    both = build.tree(weights, [2, 0.4, -1, 1.0, -1, 2.0, -1, 0.5])
+    build.output("m", mean=build.apply("add", summed, build.sum(leaves), both), spread=tokens)
     graph = build.graph()
     for point in rng(1, "points").dirichlet([1, 1, 1], 5):
         theirs = _node("evaluateGraph(v[0], v[1])", graph.to_dict(), point.tolist())

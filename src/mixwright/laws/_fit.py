@@ -18,7 +18,7 @@ Where no repeats tell the seed noise, the misfit contains it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -67,7 +67,15 @@ class GraphFit(Fit):
         if self.graph.domains != self.domains:
             raise DataError(f"The fit is over {self.domains}, but its graph over {self.graph.domains}.")
 
+    def at(self, tokens: float | None = None, params: float | None = None) -> GraphFit:
+        """The same fit at so many training tokens and non-embedding parameters, as far as it depends on them."""
+        return replace(self, graph=self.graph.bind(tokens, params))
+
     def _nodes(self, name: str, metrics: Sequence[str]) -> list[int]:
+        if self.graph.free:
+            wanted = " and ".join(self.graph.free)
+            call = ", ".join(f"{name}=..." for name in self.graph.free)
+            raise DataError(f"This fit's losses depend on {wanted}: say at how many, with fit.at({call}).")
         return [self.graph.outputs[metric][name] for metric in metrics]
 
     def predict(self, weights: Array) -> Prediction:

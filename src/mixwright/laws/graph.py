@@ -33,6 +33,13 @@ log      ``args``: one             element by element, natural
 tile     ``args``: one, ``times``  the whole list so many times, one after another: (a, b) twice is (a, b, a, b)
 sum      ``args``: one, ``size``   the list cut into blocks of ``size`` consecutive elements, each block summed;
                                    ``size`` absent or 0: the whole list is one block
+matmul   ``args``: two             the first a const that holds a matrix row by row, as many columns as the second
+                                   has elements: matrix times list
+tree     ``args``: one, ``value``, decision trees over the list x, written one after another, each in preorder, two
+         ``size``                  numbers a node: ``i, t`` for "where x[i] <= t the left subtree, which follows at
+                                   once, else the right one, which follows the left", ``-1, v`` for a leaf of value
+                                   v. Every ``size`` consecutive trees are summed to one element; ``size`` absent or
+                                   0: all trees are
 ======== ========================= =============================================================================
 
 ``outputs`` gives per metric the numbers of three nodes: ``mean`` (length 1: the expected loss), ``spread`` (length 1:
@@ -43,7 +50,7 @@ training run is ``mean ± 1.645 * sqrt(spread² + noise²)``.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, reduce
 from typing import Any
@@ -58,7 +65,8 @@ Array = NDArray[np.float64]
 #: op -> (fewest arguments, most arguments)
 ARITY: dict[str, tuple[int, int]] = {
     "const": (0, 0), "weights": (0, 0), "tokens": (0, 0), "params": (0, 0), "add": (2, 1 << 30), "mul": (2, 1 << 30),
-    "max": (2, 2), "pow": (2, 2), "exp": (1, 1), "log": (1, 1), "tile": (1, 1), "sum": (1, 1),
+    "max": (2, 2), "pow": (2, 2), "exp": (1, 1), "log": (1, 1), "tile": (1, 1), "sum": (1, 1), "matmul": (2, 2),
+    "tree": (1, 1),
 }  # fmt: skip
 #: numbers held at once by one node while many mixtures are evaluated; 8 bytes each
 _CHUNK = 1 << 20
@@ -66,7 +74,7 @@ _CHUNK = 1 << 20
 
 @dataclass(frozen=True)
 class Node:
-    """One operation; ``value`` belongs to const, ``count`` is the ``times`` of tile and the ``size`` of sum."""
+    """One operation; ``value`` belongs to const and tree, ``count`` is the ``times`` of tile, the ``size`` of sum, tree."""
 
     op: str
     args: tuple[int, ...] = ()
@@ -78,11 +86,11 @@ class Node:
         out: dict[str, Any] = {"op": self.op}
         if self.args:
             out["args"] = list(self.args)
-        if self.op == "const":
+        if self.op in ("const", "tree"):
             out["value"] = list(self.value)
         if self.op == "tile":
             out["times"] = self.count
-        if self.op == "sum":
+        if self.op in ("sum", "tree"):
             out["size"] = self.count
         return out
 
@@ -115,9 +123,41 @@ class Graph:
     def lengths(self) -> tuple[int, ...]:
         """The length K of every node's value."""
         lengths: list[int] = []
-        for number, node in enumerate(self.nodes):
-            lengths.append(_length(number, node, lengths, len(self.domains)))
+        for number in range(len(self.nodes)):
+            lengths.append(_length(number, self.nodes, lengths, len(self.domains)))
         return tuple(lengths)
+
+    @cached_property
+    def free(self) -> tuple[str, ...]:
+        """Which of ``tokens`` and ``params`` the outputs depend on: they must be told, or bound, before evaluation."""
+        used = {self.nodes[n].op for n in self._needed(n for nodes in self.outputs.values() for n in nodes.values())}
+        return tuple(name for name in ("tokens", "params") if name in used)
+
+    @cached_property
+    def smooth(self) -> bool:
+        """Whether gradients tell where to go: no output is made of trees, whose gradient is zero almost everywhere."""
+        return not any(node.op == "tree" for node in self.nodes)
+
+    @cached_property
+    def _constants(self) -> dict[int, Array]:
+        """The values ``(1, K)`` of const nodes, made once."""
+        return {number: np.array([node.value]) for number, node in enumerate(self.nodes) if node.op == "const"}
+
+    @cached_property
+    def _forests(self) -> dict[int, _Forest]:
+        """The trees of tree nodes, read once."""
+        return {number: _forest(node.value) for number, node in enumerate(self.nodes) if node.op == "tree"}
+
+    def bind(self, tokens: float | None = None, params: float | None = None) -> Graph:
+        """The same graph with tokens and params, as far as given, turned into constants. DataError unless positive."""
+        given = {name: value for name, value in (("tokens", tokens), ("params", params)) if value is not None}
+        for name, value in given.items():
+            if not (np.isfinite(value) and value > 0):
+                raise DataError(f"A fit cannot be taken at {name} = {value:g}: give a positive number.")
+        nodes = tuple(
+            Node("const", value=(float(given[node.op]),)) if node.op in given else node for node in self.nodes
+        )
+        return Graph(self.domains, nodes, self.outputs)
 
     def _needed(self, wanted: Iterable[int]) -> list[int]:
         """The wanted nodes and all they depend on, in order of evaluation."""
@@ -147,7 +187,12 @@ class Graph:
         for number in self._needed(wanted):
             node = self.nodes[number]
             args = [values[a] for a in node.args]
-            values[number] = _apply(node, args, weights, tokens, params)
+            if node.op == "const":
+                values[number] = self._constants[number]
+            elif node.op == "tree":
+                values[number] = self._forests[number].sums(args[0], node.count)
+            else:
+                values[number] = _apply(node, args, weights, tokens, params)
         return values
 
     def evaluate(
@@ -162,7 +207,7 @@ class Graph:
             raise DataError(
                 f"The fit knows {len(self.domains)} domains, but the mixtures given have {points.shape[1]} weights."
             )
-        widest = max((self.lengths[n] for n in self._needed(nodes)), default=1)
+        widest = max((self.lengths[n] for n in self._needed(nodes) if self.nodes[n].op != "const"), default=1)
         rows = max(1, _CHUNK // widest)
         parts: list[list[Array]] = []
         for at in range(0, max(len(points), 1), rows):
@@ -182,7 +227,7 @@ class Graph:
         """``sum(coefficient * node)`` over nodes of length 1, and its gradient with respect to the weights.
 
         Shapes ``(N,)`` and ``(N, D)`` at mixtures ``weights (N, D)``; exact, by one pass backwards (where ``max``
-        ties, the first argument counts). Cost: about three evaluations.
+        ties, the first argument counts; that of a tree is zero). Cost: about three evaluations.
         """
         points = np.atleast_2d(np.asarray(weights, dtype=np.float64))
         values = self._run(coefficients, points, tokens, params)
@@ -269,6 +314,14 @@ class Builder:
         """Sums over blocks of ``size`` (0: over everything)."""
         return self._add(Node("sum", (arg,), count=size))
 
+    def matmul(self, matrix: Sequence[Sequence[float]] | NDArray[Any], arg: int) -> int:
+        """A constant matrix ``(P, K)`` times a list of K: P numbers."""
+        return self._add(Node("matmul", (self.const(np.asarray(matrix)), arg)))
+
+    def tree(self, arg: int, value: Sequence[float] | NDArray[Any], size: int = 0) -> int:
+        """Decision trees over a list, written as in the table above; every ``size`` of them summed (0: all)."""
+        return self._add(Node("tree", (arg,), tuple(float(v) for v in np.ravel(np.asarray(value))), size))
+
     def output(self, metric: str, **nodes: int) -> None:
         """Name the nodes that are the metric's ``mean``, ``spread`` and ``members``."""
         self._outputs[metric] = nodes
@@ -278,8 +331,9 @@ class Builder:
         return Graph(self._domains, tuple(self._nodes), self._outputs)
 
 
-def _length(number: int, node: Node, lengths: Sequence[int], domains: int) -> int:
+def _length(number: int, nodes: Sequence[Node], lengths: Sequence[int], domains: int) -> int:
     """The length of a node's value; DataError if the node is malformed."""
+    node = nodes[number]
 
     def fault(what: str) -> DataError:
         return DataError(f"Node {number} ({node.op}) of the expression graph {what}.")
@@ -306,17 +360,82 @@ def _length(number: int, node: Node, lengths: Sequence[int], domains: int) -> in
         if node.count and (node.count < 0 or sizes[0] % node.count):
             raise fault(f"cannot cut {sizes[0]} numbers into blocks of {node.count}")
         return sizes[0] // node.count if node.count else 1
+    if node.op == "matmul":
+        if nodes[node.args[0]].op != "const":
+            raise fault("needs a const as its matrix")
+        if sizes[0] % sizes[1]:
+            raise fault(f"cannot cut a matrix of {sizes[0]} numbers into rows of {sizes[1]}")
+        return sizes[0] // sizes[1]
+    if node.op == "tree":
+        return _tree_length(node, sizes[0], fault)
     widest = max(sizes, default=1)
     if any(size not in (1, widest) for size in sizes):
         raise fault(f"joins lists of lengths {', '.join(map(str, sizes))}")
     return widest
 
 
+@dataclass(frozen=True, eq=False)
+class _Forest:
+    """Decision trees in preorder: per node the element it tests (-1: a leaf), its number, and where its right child is."""
+
+    element: NDArray[np.int64]
+    number: Array
+    right: NDArray[np.int64]
+    roots: NDArray[np.int64]
+
+    def sums(self, x: Array, size: int) -> Array:
+        """Sums ``(N, T / size)`` of the leaves that the T trees lead ``x (N, K)`` to; cost about depth times N times T."""
+        rows = max(1, _CHUNK // len(self.roots))
+        parts = [self._leaves(x[at : at + rows]) for at in range(0, len(x), rows)]
+        return np.concatenate([part.reshape(len(part), -1, size or len(self.roots)).sum(axis=2) for part in parts])
+
+    def _leaves(self, x: Array) -> Array:
+        at = np.broadcast_to(self.roots, (len(x), len(self.roots)))
+        row = np.arange(len(x))[:, None]
+        while (self.element[at] >= 0).any():
+            element = self.element[at]
+            left = x[row, np.maximum(element, 0)] <= self.number[at]
+            at = np.where(element < 0, at, np.where(left, at + 1, self.right[at]))
+        return self.number[at]
+
+
+def _forest(value: Sequence[float]) -> _Forest:
+    """Trees from their numbers in preorder, which ``_tree_length`` has checked."""
+    element = np.array(value[0::2], dtype=np.int64)
+    end = np.arange(1, len(element) + 1).tolist()  # where the subtree of each node ends
+    right = [0] * len(element)
+    for at in np.flatnonzero(element >= 0)[::-1].tolist():
+        right[at] = end[at + 1]
+        end[at] = end[right[at]]
+    return _Forest(element, np.array(value[1::2]), np.array(right), _roots(element))
+
+
+def _roots(element: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Where trees begin: each one ends where more leaves than forks have been seen for the first time."""
+    depth = np.cumsum(np.where(element >= 0, 1, -1))
+    lowest = np.minimum.accumulate(np.concatenate([[0], depth]))
+    return np.concatenate([[0], np.flatnonzero(np.diff(lowest) < 0)[:-1] + 1])
+
+
+def _tree_length(node: Node, width: int, fault: Callable[[str], DataError]) -> int:
+    """The length of a tree node's value, its trees checked."""
+    if not node.value or len(node.value) % 2 or not np.all(np.isfinite(node.value)):
+        raise fault("needs finite numbers, two for every node of its trees")
+    element = np.array(node.value[0::2])
+    if np.any(element != np.floor(element)) or element.min() < -1 or element.max() >= width:
+        raise fault(f"tests an element that its list of {width} does not have")
+    depth = np.cumsum(np.where(element >= 0, 1, -1))
+    trees = -int(depth[-1])
+    if trees < 1 or depth.min() < depth[-1] or (depth[:-1] == depth[-1]).any():
+        raise fault("has a tree that is not complete")
+    if node.count < 0 or (node.count and trees % node.count):
+        raise fault(f"cannot cut {trees} trees into groups of {node.count}")
+    return trees // node.count if node.count else 1
+
+
 def _apply(node: Node, args: list[Array], weights: Array, tokens: float, params: float) -> Array:
     """The value ``(N or 1, K)`` of a node."""
     match node.op:
-        case "const":
-            return np.array([node.value])
         case "weights":
             return weights
         case "tokens" | "params":
@@ -335,6 +454,8 @@ def _apply(node: Node, args: list[Array], weights: Array, tokens: float, params:
             return np.log(args[0])
         case "tile":
             return np.tile(args[0], (1, node.count))
+        case "matmul":
+            return np.asarray(args[1] @ args[0].reshape(-1, args[1].shape[1]).T)
         case _:
             size = node.count or args[0].shape[1]
             return np.asarray(args[0].reshape(len(args[0]), -1, size).sum(axis=2))
@@ -366,6 +487,10 @@ def _backward(node: Node, values: Mapping[int, Array], number: int, slope: Array
         case "sum":
             size = node.count or args[0].shape[1]
             out = [np.repeat(slope, size, axis=1)]
+        case "matmul":
+            out = [np.zeros_like(args[0]), slope @ args[0].reshape(-1, args[1].shape[1])]
+        case "tree":
+            out = [np.zeros_like(args[0])]
         case _:
             out = []
     return [

@@ -39,6 +39,10 @@ function applyNode(node, args, weights, tokens, params) {
       return tileValue(args[0], node.times);
     case "sum":
       return sumBlocks(args[0], node.size || args[0].length);
+    case "matmul":
+      return matrixTimes(args[0], args[1]);
+    case "tree":
+      return sumTrees(node, args[0]);
     default:
       if (!PAIRWISE[node.op]) throw new Error(`unknown operation ${node.op} in the fit's graph`);
       return args.reduce((one, other) => pairwise(PAIRWISE[node.op], one, other));
@@ -62,6 +66,43 @@ function sumBlocks(value, size) {
   const out = new Float64Array(value.length / size);
   for (let k = 0; k < value.length; k++) out[Math.floor(k / size)] += value[k];
   return out;
+}
+
+/** A matrix, row by row and as wide as the list is long, times the list. */
+function matrixTimes(matrix, list) {
+  const out = new Float64Array(matrix.length / list.length);
+  for (let k = 0; k < matrix.length; k++) out[Math.floor(k / list.length)] += matrix[k] * list[k % list.length];
+  return out;
+}
+
+/** Where the right child of every node of a tree node's trees is, and where its trees begin: {right, roots}, found once. */
+function readTrees(node) {
+  if (!readTrees.known.has(node)) {
+    const count = node.value.length / 2;
+    const end = Int32Array.from({ length: count }, (_, at) => at + 1);
+    const right = new Int32Array(count);
+    for (let at = count - 1; at >= 0; at--) {
+      if (node.value[2 * at] < 0) continue;
+      right[at] = end[at + 1];
+      end[at] = end[right[at]];
+    }
+    const roots = [];
+    for (let at = 0; at < count; at = end[at]) roots.push(at);
+    readTrees.known.set(node, { right, roots });
+  }
+  return readTrees.known.get(node);
+}
+readTrees.known = new WeakMap();
+
+/** The leaves that every tree leads x to, every `size` consecutive trees summed. */
+function sumTrees(node, x) {
+  const { right, roots } = readTrees(node);
+  const leaves = roots.map((root) => {
+    let at = root;
+    while (node.value[2 * at] >= 0) at = x[node.value[2 * at]] <= node.value[2 * at + 1] ? at + 1 : right[at];
+    return node.value[2 * at + 1];
+  });
+  return sumBlocks(leaves, node.size || leaves.length);
 }
 
 /** What a fit says of one mixture: {metric: {mean, spread, members}}. */
