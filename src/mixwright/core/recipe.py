@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mixwright.core.errors import DataError
-from mixwright.core.objective import Group, Objective
+from mixwright.core.objective import Objective
 from mixwright.core.schedule import Schedule
 
 SCHEMA = "mixwright/recipe/1"
@@ -90,14 +90,9 @@ class Recipe:
                 f"This is not a recipe this version can read: its schema is {values.get('schema')!r}, wanted {SCHEMA!r}."
             )
         try:
-            objective = dict(values["objective"])
-            groups = {
-                name: Group(tuple(g["domains"]), g["floor"], g["ceiling"])
-                for name, g in objective.pop("groups", {}).items()
-            }
             return cls(
                 schedule=Schedule.from_dict(values["phases"]),
-                objective=Objective(**objective, groups=groups),
+                objective=Objective.from_dict(values["objective"]),
                 forecasts=tuple(Forecast(**forecast) for forecast in values["forecasts"]),
                 supply=values["supply"],
                 fingerprints=values["fingerprints"],

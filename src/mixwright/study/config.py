@@ -22,7 +22,7 @@ from mixwright.core.corpus import Domain
 from mixwright.core.errors import MixwrightError, StudyError
 from mixwright.core.find import find, names
 from mixwright.core.mixture import Mixture
-from mixwright.core.objective import Group, Objective
+from mixwright.core.objective import Budget, Group, Objective, Within
 from mixwright.core.run import ModelSize
 from mixwright.curate.pipeline import Options as CurateOptions
 from mixwright.optimize.design import Options as DesignOptions
@@ -83,11 +83,35 @@ class GroupOptions:
 
 
 @dataclass(frozen=True)
+class WithinOptions:
+    """At most ``kl`` nats or ``l1`` (0..2) from the ``prior``: ``natural``, ``current``, or weights of your own."""
+
+    prior: Literal["natural", "current"] | Mapping[str, float] = "natural"
+    kl: Annotated[float, Ge(0)] | None = None
+    l1: Annotated[float, Ge(0)] | None = None
+
+
+@dataclass(frozen=True)
+class LossBudget:
+    """A predicted loss may exceed its value at the reference mixture by ``nats`` or ``percent``, or be ``at_most`` so high.
+
+    ``metrics`` are those it is the weighted mean of; none: the one it is named after.
+    """
+
+    nats: float | None = None
+    percent: float | None = None
+    at_most: float | None = None
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class ObjectiveOptions:
     """What better means: ``metrics`` with weights (empty: the mean of all targets, or of all domains without targets).
 
-    ``floors`` and ``ceilings`` are one weight for every domain, or one per domain; ``epoch_cap`` bounds how often a
-    domain's unique tokens are seen within the budget.
+    ``floors`` and ``ceilings`` are one weight for every domain, or one per domain; ``fixed`` sets weights; ``epoch_cap``
+    bounds how often a domain's unique tokens are seen within the budget; ``cost_cap`` the mean of ``costs`` per token;
+    ``within`` the distance to a prior mixture; ``budgets`` other losses; ``trust`` the L1 distance from what the swept
+    mixtures span. ``risk``: the quantile of the difference that is minimized instead of its expectation.
     """
 
     metrics: Mapping[str, float] = field(default_factory=dict)
@@ -95,6 +119,16 @@ class ObjectiveOptions:
     ceilings: float | Mapping[str, float] = field(default_factory=dict)
     epoch_cap: Annotated[float, Gt(0)] | None = None
     groups: Mapping[str, GroupOptions] = field(default_factory=dict)
+    fixed: Mapping[str, float] = field(default_factory=dict)
+    within: WithinOptions | None = None
+    costs: Mapping[str, float] = field(default_factory=dict)
+    cost_cap: Annotated[float, Ge(0)] | None = None
+    budgets: Mapping[str, LossBudget] = field(default_factory=dict)
+    risk: Annotated[float, Gt(0.5), Lt(1)] | None = None
+    trust: Annotated[float, Ge(0)] | None = None
+
+    def __post_init__(self) -> None:
+        self.over(())
 
     def over(self, domains: tuple[str, ...]) -> Objective:
         """The objective with its bounds written out for these domains."""
@@ -103,7 +137,12 @@ class ObjectiveOptions:
             return bound if isinstance(bound, Mapping) else dict.fromkeys(domains, bound)
 
         groups = {name: Group(g.domains, g.floor, g.ceiling) for name, g in self.groups.items()}
-        return Objective(self.metrics, each(self.floors), each(self.ceilings), self.epoch_cap, groups)
+        budgets = {name: Budget(b.nats, b.percent, b.at_most, b.metrics) for name, b in self.budgets.items()}
+        within = Within(self.within.prior, self.within.kl, self.within.l1) if self.within else None
+        return Objective(
+            self.metrics, each(self.floors), each(self.ceilings), self.epoch_cap, groups, self.fixed, within, self.costs,
+            self.cost_cap, budgets, self.risk, self.trust,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -325,7 +364,13 @@ def _check_names(study: Study, placed: Placed) -> None:
         except MixwrightError as error:
             raise StudyError(f"{placed.at(('sources', name))}: {error}") from error
     _known(study.objective.metrics, metrics, ("objective", "metrics"), "metric", placed)
-    for bounds in ("floors", "ceilings"):
+    for name, budget in study.objective.budgets.items():
+        at: Where = ("objective", "budgets", name, "metrics") if budget.metrics else ("objective", "budgets")
+        _known(budget.metrics or {name: 1.0}, metrics, at, "metric", placed)
+    within = study.objective.within
+    if within is not None and not isinstance(within.prior, str):
+        _known(within.prior, domains, ("objective", "within", "prior"), "domain", placed)
+    for bounds in ("floors", "ceilings", "fixed", "costs"):
         given = getattr(study.objective, bounds)
         _known(given if isinstance(given, Mapping) else {}, domains, ("objective", bounds), "domain", placed)
     for group, options in study.objective.groups.items():
