@@ -23,7 +23,7 @@ STEP_TOKENS = 1_048_576
 PARAMS = {"70M": 18_915_328, "160M": 85_056_000, "305M": 201_541_632, "410M": 302_311_424}
 #: run 999's c4 entry as the README corrects it: with it the weights sum to 1
 DEFAULT_C4 = 38 / 256
-#: the one RedPajama run with missing checkpoints, which the authors leave out as well
+#: the one RedPajama run with missing checkpoints, which the authors leave out where curves are fitted
 LEFT_OUT = 207
 #: which RedPajama source a Pile subset belongs to, by its name (a map that a user would write down)
 REDPAJAMA_OWN = {

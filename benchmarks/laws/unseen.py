@@ -25,9 +25,9 @@ PEERS = ("mean", "linear", "LightGBM, 3 rows per leaf", "log-linear, its optimum
 
 
 def table(name: str, size: str) -> Curves:
-    """The mixtures of a size at 30k steps: 26 of 5-mix, 20 to 40 of RedPajama (without the default and run 207)."""
+    """The mixtures of a size at 30k steps: 26 of 5-mix, 20 to 40 of RedPajama (without the special runs)."""
     at = published.mixing(name).at(size, STEP)
-    return at.take(~np.isin(at.index, (998, 999, published.LEFT_OUT)))
+    return at.take(~np.isin(at.index, (998, 999)))
 
 
 def splits(name: str, size: str) -> list[tuple[Array, Array]]:
