@@ -70,6 +70,8 @@ ARITY: dict[str, tuple[int, int]] = {
 }  # fmt: skip
 #: numbers held at once by one node while many mixtures are evaluated; 8 bytes each
 _CHUNK = 1 << 20
+#: the same for gradients, which read every node's value again and so should fit the processor's cache
+_CACHED = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -218,24 +220,48 @@ class Graph:
 
     def gradient(
         self,
-        coefficients: Mapping[int, float],
+        coefficients: Mapping[int, float | Array],
         weights: Array,
         *,
         tokens: float = np.nan,
         params: float = np.nan,
     ) -> tuple[Array, Array]:
-        """``sum(coefficient * node)`` over nodes of length 1, and its gradient with respect to the weights.
+        """``sum(coefficient * node)`` over the nodes' elements, and its gradient with respect to the weights.
 
-        Shapes ``(N,)`` and ``(N, D)`` at mixtures ``weights (N, D)``; exact, by one pass backwards (where ``max``
-        ties, the first argument counts; that of a tree is zero). Cost: about three evaluations.
+        Shapes ``(N,)`` and ``(N, D)`` at mixtures ``weights (N, D)``; a coefficient is a number, or an array ``(N, K)`` for
+        the K elements of its node. Exact, by one pass backwards (where ``max`` ties, the first argument counts; that of a
+        tree is zero). Cost: about two evaluations.
         """
         points = np.atleast_2d(np.asarray(weights, dtype=np.float64))
+        widest = max((self.lengths[n] for n in self._needed(coefficients) if self._moving[n]), default=1)
+        rows = max(1, _CACHED // widest)
+        parts = [
+            self._pull({n: c if np.ndim(c) == 0 else np.asarray(c)[at : at + rows] for n, c in coefficients.items()},
+                       points[at : at + rows], tokens, params)
+            for at in range(0, max(len(points), 1), rows)
+        ]  # fmt: skip
+        if len(parts) == 1:
+            return parts[0]
+        return np.concatenate([total for total, _ in parts]), np.concatenate([slope for _, slope in parts])
+
+    @cached_property
+    def _moving(self) -> tuple[bool, ...]:
+        """Which nodes depend on the mixture."""
+        moving: list[bool] = []
+        for node in self.nodes:
+            moving.append(node.op == "weights" or any(moving[arg] for arg in node.args))
+        return tuple(moving)
+
+    def _pull(
+        self, coefficients: Mapping[int, float | Array], points: Array, tokens: float, params: float
+    ) -> tuple[Array, Array]:
+        """As ``gradient``, all points at once."""
         values = self._run(coefficients, points, tokens, params)
         total = np.zeros((len(points), 1))
         slopes: dict[int, Array] = {}
         for target, factor in coefficients.items():
-            total = total + factor * values[target]
-            slopes[target] = np.full((1, 1), factor)
+            total = total + (factor * values[target]).sum(axis=1, keepdims=True)
+            slopes[target] = np.atleast_2d(np.asarray(factor, dtype=np.float64))
         out = np.zeros_like(points)
         for number in sorted(values, reverse=True):
             slope = slopes.pop(number, None)
@@ -244,8 +270,10 @@ class Graph:
             node = self.nodes[number]
             if node.op == "weights":
                 out = out + slope
-            for arg, back in zip(node.args, _backward(node, values, number, slope), strict=True):
-                slopes[arg] = slopes[arg] + back if arg in slopes else back
+            wanted = [self._moving[arg] for arg in node.args]
+            for arg, back in zip(node.args, _backward(node, values, number, slope, wanted), strict=True):
+                if back is not None:
+                    slopes[arg] = slopes[arg] + back if arg in slopes else back
         return total[:, 0], out
 
     def to_dict(self) -> dict[str, Any]:
@@ -461,21 +489,30 @@ def _apply(node: Node, args: list[Array], weights: Array, tokens: float, params:
             return np.asarray(args[0].reshape(len(args[0]), -1, size).sum(axis=2))
 
 
-def _backward(node: Node, values: Mapping[int, Array], number: int, slope: Array) -> list[Array]:
-    """Slopes with respect to each argument, given the slope with respect to the node's value."""
+def _backward(
+    node: Node, values: Mapping[int, Array], number: int, slope: Array, wanted: Sequence[bool]
+) -> list[Array | None]:
+    """Slopes with respect to each argument that is wanted, given the slope with respect to the node's value."""
     args = [values[a] for a in node.args]
     match node.op:
         case "add":
             out = [slope] * len(args)
         case "mul":
-            out = [slope * reduce(np.multiply, args[:n] + args[n + 1 :]) for n in range(len(args))]
+            out = [
+                slope * reduce(np.multiply, args[:n] + args[n + 1 :]) if want else slope
+                for n, want in enumerate(wanted)
+            ]
         case "max":
             first = args[0] >= args[1]
             out = [slope * first, slope * ~first]
         case "pow":
             with np.errstate(divide="ignore", invalid="ignore"):
-                by_power = np.where(args[0] > 0, values[number] * np.log(np.where(args[0] > 0, args[0], 1.0)), 0.0)
-                out = [slope * args[1] * np.power(args[0], args[1] - 1), slope * by_power]
+                out = [slope, slope]
+                if wanted[0]:
+                    out[0] = slope * args[1] * np.power(args[0], args[1] - 1)
+                if wanted[1]:
+                    logs = np.log(np.where(args[0] > 0, args[0], 1.0))
+                    out[1] = slope * np.where(args[0] > 0, values[number] * logs, 0.0)
         case "exp":
             out = [slope * values[number]]
         case "log":
@@ -488,12 +525,12 @@ def _backward(node: Node, values: Mapping[int, Array], number: int, slope: Array
             size = node.count or args[0].shape[1]
             out = [np.repeat(slope, size, axis=1)]
         case "matmul":
-            out = [np.zeros_like(args[0]), slope @ args[0].reshape(-1, args[1].shape[1])]
+            out = [slope, slope @ args[0].reshape(-1, args[1].shape[1])]  # the matrix is a constant
         case "tree":
             out = [np.zeros_like(args[0])]
         case _:
             out = []
     return [
-        back.sum(axis=1, keepdims=True) if arg.shape[1] == 1 and back.shape[1] > 1 else back
-        for arg, back in zip(args, out, strict=True)
+        (back.sum(axis=1, keepdims=True) if arg.shape[1] == 1 and back.shape[1] > 1 else back) if want else None
+        for arg, back, want in zip(args, out, wanted, strict=True)
     ]
