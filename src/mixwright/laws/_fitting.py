@@ -97,6 +97,14 @@ class FormLaw(Law):
     def check(self, table: Table) -> None:
         """Raise DataError if the form cannot describe such losses."""
 
+    def unknowns(self, domains: int) -> int:
+        """How many of a metric's parameters the runs are to tell."""
+        return self.width(domains)
+
+    def remark(self, table: Table, metric: int) -> str:
+        """What a reader of this metric's predictions must know of the form itself; empty if nothing."""
+        return ""
+
     def fit(self, runs: Runs, rng: np.random.Generator) -> GraphFit:
         """Fit every metric of ``runs``. Deterministic given ``rng``; the order of runs, domains and metrics is immaterial.
 
@@ -280,8 +288,8 @@ def _by_domain(law: FormLaw, theta: Array, table: Table, runs: Runs) -> Array:
 
 def _status(law: FormLaw, table: Table, metric: int, settled: bool, note: str) -> str:
     """``converged``, or what a reader of this metric's predictions must know."""
-    known, width = int(table.known[metric].sum()), law.width(len(table.domains))
-    words = [note] if note else []
+    known, width = int(table.known[metric].sum()), law.unknowns(len(table.domains))
+    words = [part for part in (note, law.remark(table, metric)) if part]
     if known < table.known.shape[1]:
         words.append(f"fitted on the {known} of {table.known.shape[1]} runs that measured it")
     if known < width:

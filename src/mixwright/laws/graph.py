@@ -311,7 +311,7 @@ class Builder:
     """Writes a graph node by node; each method returns the number of the node it added."""
 
     def __init__(self, domains: Sequence[str]) -> None:
-        self._domains = tuple(domains)
+        self.domains = tuple(domains)
         self._nodes: list[Node] = []
         self._known: dict[Node, int] = {}
         self._outputs: dict[str, dict[str, int]] = {}
@@ -356,7 +356,7 @@ class Builder:
 
     def graph(self) -> Graph:
         """What was written."""
-        return Graph(self._domains, tuple(self._nodes), self._outputs)
+        return Graph(self.domains, tuple(self._nodes), self._outputs)
 
 
 def _length(number: int, nodes: Sequence[Node], lengths: Sequence[int], domains: int) -> int:
