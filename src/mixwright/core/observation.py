@@ -235,6 +235,37 @@ class Runs:
         order = np.lexsort((np.array(self.step), np.nan_to_num(self.tokens, nan=-1.0), run))
         return self.take(order[np.append(np.diff(run[order]) > 0, True)])
 
+    def without_copies(self) -> tuple[Runs, str]:
+        """Without the rows that repeat another run's to the last bit (schedule, size, moment, seed, losses), and a sentence.
+
+        The sentence says how many runs were left out, empty if none. Of copies the run that stands first is kept. Failed
+        rows and rows without any loss are no copies.
+        """
+        parts = [
+            self.weights.reshape(len(self), -1),
+            self.phase_tokens,
+            self.losses,
+            self.tokens,
+            self.params,
+            self.seed,
+            self.step,
+        ]
+        whole = np.column_stack([np.asarray(part, dtype=np.float64) for part in parts]) + 0.0
+        whole[np.isnan(whole)] = np.nan
+        measured = np.isfinite(self.losses).any(axis=1) & (np.array(self.status) == DONE)
+        first: dict[bytes, int] = {}
+        twin = np.array([first.setdefault(row.tobytes(), n) for n, row in enumerate(whole)], dtype=np.int64)
+        copies = np.flatnonzero(measured & (twin != np.arange(len(self))))
+        if not len(copies):
+            return self, ""
+        named = {self.run_id[n]: self.run_id[twin[n]] for n in copies}
+        words = ", ".join(f"{copy} of {original}" for copy, original in list(named.items())[:6])
+        sentence = (
+            f"Counted once: {len(named)} exact cop{'y' if len(named) == 1 else 'ies'} of other runs, with the same mixture, "
+            f"seed and losses ({words}{', …' if len(named) > 6 else ''})."
+        )
+        return self.take(np.delete(np.arange(len(self)), copies)), sentence
+
     def only(self, metrics: Sequence[str]) -> Runs:
         """The table with these of its metrics, in this order."""
         index = [self.metrics.index(metric) for metric in metrics]

@@ -4,14 +4,15 @@ Columns, in our own tables: ``run_id, params, tokens, step, seed, status, role``
 ``weight@2/<domain>`` and ``tokens@1``, ``tokens@2`` (tokens of each phase) where there are phases; ``loss/<metric>`` in
 nats/token, ``bpb/<metric>`` in bits/byte, ``unigram/<metric>`` in nats/token. An empty cell is a value not measured.
 
-Other tables are read through globs (``train/*``: the domain is what the star stands for). The headers of the published
-tables of RegMix (``train/…``, ``valid/…``) and Data Mixing Laws (``mix_…``, ``loss_…``) are recognised without.
+Other tables are read through globs (``train/*``: the domain is what the star stands for) and names of columns. The
+headers of the published tables of RegMix (``train/…``, ``valid/…``) and Data Mixing Laws (``mix_…``, ``loss_…``) are
+recognised without, and so are long tables (``long_tables.py``).
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +23,21 @@ from numpy.typing import NDArray
 from mixwright.core.errors import DataError, disk_error
 from mixwright.core.observation import DONE, FAILED, Runs
 from mixwright.store.artifact import written_aside
-from mixwright.store.tables import ID_COLUMNS, KEY, Cells, count, form, load, match, numbers, short
+from mixwright.store.long_tables import CLOCKS, LONG_COLUMNS, widened
+from mixwright.store.tables import (
+    ID_COLUMNS,
+    KEY,
+    Cells,
+    check_known,
+    count,
+    form,
+    guarded,
+    load,
+    match,
+    named,
+    numbers,
+    short,
+)
 
 if TYPE_CHECKING:
     import polars as pl
@@ -33,6 +48,9 @@ LOSS_GLOBS = ("loss/*", "valid/*", "loss_*")
 #: columns of the published tables that look like weights and are none
 NOT_WEIGHTS = frozenset({"mix_sum", "mix_index"})
 SIZE_COLUMNS = ("params", "model_size")
+#: columns that may be named in another way
+NAMES = frozenset({"run_id", "params", "tokens", "step", "seed", "status", "role", *LONG_COLUMNS})
+NATS, BITS = "nats/token", "bits/byte"
 #: weights may miss one by this much and are then divided by their sum; printed tables round
 ROUNDING = 0.01
 #: a sum this close to one is one, and the weights are left as they are, to the last bit
@@ -55,56 +73,143 @@ def read_runs(
     metrics_path: Path | str | None = None,
     weights: str | None = None,
     losses: str | None = None,
+    columns: Mapping[str, str] | None = None,
+    units: str | Mapping[str, str] | None = None,
+    own: Mapping[str, str | Sequence[str]] | None = None,
+    tokens_per_step: float | None = None,
     step: int | None = None,
     every_step: bool = False,
 ) -> RunTable:
-    """The runs of a table, or of two joined by run id (weights in the first, losses in the second).
+    """The runs of a table, or of two joined by run id (weights in the first, losses in the second), wide or long.
 
-    ``weights`` and ``losses`` are globs with one star. Where runs have several rows, each run's last step is taken, or
+    ``weights`` and ``losses`` are globs with one star; ``columns`` maps our name of any other column to the file's.
+    ``units`` is the unit of the losses, or of some metrics. ``own`` maps metrics to the domains they belong to. Tokens that
+    are not given are ``step`` times ``tokens_per_step``. Where runs have several rows, each run's last step is taken, or
     ``step``, or with ``every_step`` all of them. Raises DataError, with column, run and way out, for what cannot be
     read; what is left out or changed is counted in the notes. Cost: the file once, as text, in memory.
     """
     notes: list[str] = []
-    frame = _moments(load(Path(path)), Path(path), step, every_step, notes)
-    origin = {name: Path(path) for name in frame.columns}
-    if metrics_path is not None:
-        second = _moments(load(Path(metrics_path)), Path(metrics_path), step, every_step, notes)
-        origin |= {name: Path(metrics_path) for name in second.columns if name not in origin}
-        frame = _joined(frame, second, Path(path), Path(metrics_path), notes)
-    columns = _Columns.of(frame.columns, weights, losses, Path(path))
-    frame = _with_weights(frame, columns, Path(path), notes)
-    mixture, phase_tokens = _mixtures(frame, columns, Path(path), notes)
+    paths = [Path(p) for p in (path, metrics_path) if p is not None]
+    wide = [_wide(frame, p, weights) for frame, p in zip(_named(paths, columns or {}), paths, strict=True)]
+    timed = ["step" in frame.columns for frame in wide]
+    frames = [
+        _moments(frame, p, step if has_steps or not any(timed) else None, every_step, notes)
+        for frame, p, has_steps in zip(wide, paths, timed, strict=True)
+    ]
+    origin = {name: p for frame, p in reversed([*zip(frames, paths, strict=True)]) for name in frame.columns}
+    frame = _joined(*frames, *paths, notes) if len(frames) > 1 else frames[0]
+    meant = _Columns.of(frame.columns, weights, losses, paths[0])
+    frame = _with_weights(frame, meant, paths[0], notes)
+    mixture, phase_tokens = _mixtures(frame, meant, paths[0], notes)
     table = Cells(frame, origin)
     values = {
         kind: np.stack([table.numbers(name) if name else np.full(len(frame), np.nan) for name in names], axis=1)
-        for kind, names in columns.metrics.items()
+        for kind, names in meant.metrics.items()
     }
-    status = _status(table, values["loss"], columns.names, notes)
+    status = _status(table, values["loss"], meant.names, notes)
     values["loss"] = np.where(np.isfinite(values["loss"]), values["loss"], np.nan)
     runs = Runs(
-        domains=columns.domains, metrics=columns.names, run_id=table.keys, weights=mixture, losses=values["loss"],
-        phase_tokens=phase_tokens, tokens=table.first(("tokens",)), params=table.first(SIZE_COLUMNS), bpb=values["bpb"],
-        unigram=values["unigram"], step=table.whole("step"), seed=table.whole("seed"), status=status,
-        role=table.words("role"), units=(columns.unit,) * len(columns.names),
+        domains=meant.domains, metrics=meant.names, run_id=table.keys, weights=mixture, losses=values["loss"],
+        phase_tokens=phase_tokens, tokens=_tokens(table, tokens_per_step, paths[0], notes), params=table.first(SIZE_COLUMNS),
+        bpb=values["bpb"], unigram=values["unigram"], step=table.whole("step"), seed=table.whole("seed"), status=status,
+        role=table.words("role"), units=_units(meant, units), own=own or {},
     )  # fmt: skip
-    unused = [name for name in frame.columns if name not in columns.used]
+    runs, copies = runs.without_copies()
+    notes += [copies] if copies else []
+    unused = [name for name in frame.columns if name not in meant.used]
     if unused:
         notes.append(f"Columns not used: {short(unused, 20)}.")
-    return RunTable(runs, tuple(notes))
+    return RunTable(runs, (*notes, *remarks(runs)))
+
+
+def _named(paths: Sequence[Path], columns: Mapping[str, str]) -> list[pl.DataFrame]:
+    """The files' cells under our names; DataError for a name that we or the files do not know."""
+    frames = [load(path) for path in paths]
+    check_known(columns, sorted(NAMES), "column of a table of runs")
+    there = list(dict.fromkeys(name for frame in frames for name in frame.columns))
+    check_known(columns.values(), there, f"column of {' or '.join(path.name for path in paths)}")
+    return [named(frame, columns, path) for frame, path in zip(frames, paths, strict=True)]
+
+
+def _wide(frame: pl.DataFrame, path: Path, weights: str | None) -> pl.DataFrame:
+    """One row per run and step, with step and tokens as numbers."""
+    import polars as pl
+
+    timed = [pl.Series(name, numbers(frame, name, path)).fill_nan(None) for name in CLOCKS if name in frame.columns]
+    mixture = match(frame.columns, (weights,) if weights else WEIGHT_GLOBS, but=NOT_WEIGHTS).values()
+    return widened(frame.with_columns(timed), path, {*mixture, *NAMES})
+
+
+def _tokens(table: Cells, per_step: float | None, path: Path, notes: list[str]) -> Array:
+    """Training tokens, from the steps where they are not given; DataError if there is no step either."""
+    tokens = table.first(("tokens",))
+    missing = np.isnan(tokens)
+    if per_step is None or not missing.any():
+        return tokens
+    if "step" not in table.frame.columns:
+        raise DataError(f"{path} has no column step, so tokens cannot be counted as steps of {per_step:g} tokens.")
+    notes.append(f"Tokens are steps of {per_step:g} tokens in {count(int(missing.sum()), 'row')}.")
+    return np.where(missing, table.numbers("step") * per_step, tokens)
+
+
+def _units(meant: _Columns, given: str | Mapping[str, str] | None) -> tuple[str, ...]:
+    """Each metric's unit: as the column's name says, unless it is given; DataError for a metric that is not there."""
+    if isinstance(given, str):
+        return (given,) * len(meant.names)
+    given = given or {}
+    check_known(given, meant.names, "metric of the table")
+    return tuple(given.get(name, unit) for name, unit in zip(meant.names, meant.units, strict=True))
+
+
+def remarks(runs: Runs) -> tuple[str, ...]:
+    """What limits any law on these runs: too few mixtures, metrics that do not vary, different units. Sentences."""
+    used = runs.usable()
+    if not len(used):
+        return ("No run of the table is done, so there is nothing to fit.",)
+    out, domains = [], len(runs.domains)
+    mixtures = _different(used.mixtures(), domains)
+    if mixtures == 1:
+        out.append(f"{count(len(used), 'run')} of one and the same mixture: nothing tells what another one would do.")
+    elif mixtures < domains:
+        out.append(
+            f"{mixtures} different mixtures are fewer than the {domains} domains: what they do not tell comes from the law's "
+            "prior, and the intervals are wide."
+        )
+    known = np.isfinite(used.losses)
+    low, high = used.losses.min(0, initial=np.inf, where=known), used.losses.max(0, initial=-np.inf, where=known)
+    flat = [name for name, same in zip(runs.metrics, low == high, strict=True) if same and len(used) > 1]
+    if flat:
+        out.append(f"The same loss in every run, so it tells mixtures not apart: {short(flat)}.")
+    kinds = Counter(runs.units)
+    if len(kinds) > 1:
+        words = ", ".join(f"{unit} ({number})" for unit, number in kinds.items())
+        out.append(f"The metrics are in different units, which a mean of them adds up: {words}.")
+    return tuple(out)
+
+
+def _different(points: Array, most: int) -> int:
+    """How many different rows there are, counted no further than ``most``."""
+    seen: set[bytes] = set()
+    for point in points.round(9) + 0.0:
+        seen.add(point.tobytes())
+        if len(seen) >= most:
+            break
+    return len(seen)
 
 
 def write_runs(path: Path | str, runs: Runs) -> None:
-    """Write a table; the ending says the form. ``read_runs`` gives back the same runs, to the last bit.
+    """Write a table; the ending says the form. ``read_runs`` with ``every_step`` gives back the same, to the last bit.
 
-    Raises DataError for a metric that is not in nats/token, since the columns promise that unit.
+    In CSV and TSV an apostrophe goes before text that a spreadsheet would run as a formula; ``read_runs`` takes it off.
+    Raises DataError for a metric in neither nats/token nor bits/byte, since the columns promise these units.
     """
     import polars as pl
 
     path = Path(path)
     kind = form(path)
-    other = [f"{m} in {u}" for m, u in zip(runs.metrics, runs.units, strict=True) if u != "nats/token"]
+    other = [f"{m} in {u}" for m, u in zip(runs.metrics, runs.units, strict=True) if u not in (NATS, BITS)]
     if other:
-        raise DataError(f"A table's loss columns are in nats/token, but these metrics are not: {', '.join(other)}.")
+        raise DataError(f"A table's columns are in {NATS} or {BITS}, but these metrics are not: {', '.join(other)}.")
     phases = runs.weights.shape[1]
     columns: dict[str, Any] = {
         "run_id": list(runs.run_id), "params": runs.params, "tokens": runs.tokens, "step": list(runs.step),
@@ -115,10 +220,15 @@ def write_runs(path: Path | str, runs: Runs) -> None:
             columns[f"tokens@{phase + 1}"] = runs.phase_tokens[:, phase]
         at = f"@{phase + 1}" if phase else ""
         columns |= {f"weight{at}/{name}": runs.weights[:, phase, d] for d, name in enumerate(runs.domains)}
-    for kind_name, values in (("loss", runs.losses), ("bpb", runs.bpb), ("unigram", runs.unigram)):
-        if kind_name == "loss" or np.isfinite(values).any():
-            columns |= {f"{kind_name}/{name}": values[:, m] for m, name in enumerate(runs.metrics)}
+    for m, name in enumerate(runs.metrics):
+        columns[f"{'bpb' if runs.units[m] == BITS else 'loss'}/{name}"] = runs.losses[:, m]
+    for kind_name, values in (("bpb", runs.bpb), ("unigram", runs.unigram)):
+        if np.isfinite(values).any():
+            for m, name in enumerate(runs.metrics):
+                columns.setdefault(f"{kind_name}/{name}", values[:, m])
     frame = pl.DataFrame(columns, strict=False).fill_nan(None)
+    if kind in ("csv", "tsv"):
+        frame = frame.with_columns(guarded(frame[name]) for name in ("run_id", "status", "role"))
     try:
         with written_aside(path) as aside:
             if kind == "parquet":
@@ -141,7 +251,7 @@ class _Columns:
     names: tuple[str, ...]
     weights: tuple[tuple[str, ...], ...]
     metrics: dict[str, tuple[str, ...]]
-    unit: str
+    units: tuple[str, ...]
     used: frozenset[str]
 
     @classmethod
@@ -153,8 +263,7 @@ class _Columns:
                 f"{path} has no column of weights ({weights or ', '.join(WEIGHT_GLOBS)}). Its columns: {short(columns)}. "
                 "Name them with a glob, such as --weights 'train/*'."
             )
-        metric = match(columns, (losses,) if losses else LOSS_GLOBS)
-        metric = {name: column for name, column in metric.items() if column not in domain.values()}
+        metric, units = _metric_columns(columns, losses, set(domain.values()))
         if not metric:
             raise DataError(
                 f"{path} has no column of losses ({losses or ', '.join(LOSS_GLOBS)}). Its columns: {short(columns)}. "
@@ -173,8 +282,19 @@ class _Columns:
         known = {KEY, *ID_COLUMNS, *SIZE_COLUMNS, "tokens", "step", "seed", "status", "role", *NOT_WEIGHTS}
         known |= {f"tokens@{n + 1}" for n in range(len(phases))}
         used = known | {c for row in (*phases, *kinds.values()) for c in row}
-        unit = "bits/byte" if losses and losses.startswith("bpb") else "nats/token"
-        return cls(tuple(domain), tuple(metric), tuple(phases), kinds, unit, frozenset(used))
+        return cls(tuple(domain), tuple(metric), tuple(phases), kinds, units, frozenset(used))
+
+
+def _metric_columns(
+    columns: Sequence[str], losses: str | None, weights: Collection[str]
+) -> tuple[dict[str, str], tuple[str, ...]]:
+    """The column of each metric's loss and its unit: ``bpb/`` columns where a metric has no other."""
+    metric = {name: c for name, c in match(columns, (losses,) if losses else LOSS_GLOBS).items() if c not in weights}
+    if not losses:
+        metric = {**match(columns, ("bpb/*",)), **metric}
+    place = {column: n for n, column in enumerate(columns)}
+    metric = dict(sorted(metric.items(), key=lambda item: place[item[1]]))
+    return metric, tuple(BITS if column.startswith("bpb") else NATS for column in metric.values())
 
 
 def _moments(frame: pl.DataFrame, path: Path, step: int | None, every_step: bool, notes: list[str]) -> pl.DataFrame:

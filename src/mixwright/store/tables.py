@@ -1,14 +1,17 @@
 """Tables on disk, before anyone knows what their columns mean: cells as numbers and words, errors that name the place.
 
 CSV, TSV, Parquet and JSON lines. CSV cells stay text until a column is asked for as numbers, so that a wrong cell can
-be named with its row.
+be named with its row. A CSV may have semicolons between cells (a comma in a number is then the decimal comma), a byte
+order mark, any line ends and blank lines.
 """
 
 from __future__ import annotations
 
+import csv
+import difflib
 import json
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,6 +27,12 @@ if TYPE_CHECKING:
 #: columns that name a row, tried in order; what they hold is put in the column ``KEY`` as text
 ID_COLUMNS = ("run_id", "run", "id", "name")
 KEY = "\x00id"
+#: columns other than ids that hold text
+TEXT_COLUMNS = ("role", "status", "metric", "domain", "kind")
+#: text cells that a spreadsheet would take for a formula are written to CSV behind one more apostrophe (``guarded``)
+_FORMULA = r"^'*[=+\-@\t\r]"
+#: and when read lose it again
+_GUARDED = r"^'+[=+\-@\t\r]"
 _ENDINGS = {".csv": "csv", ".tsv": "tsv", ".parquet": "parquet", ".jsonl": "jsonl", ".ndjson": "jsonl"}
 
 Array = NDArray[np.float64]
@@ -73,32 +82,114 @@ def form(path: Path) -> str:
 
 
 def load(path: Path) -> pl.DataFrame:
-    """A file's cells, CSV as text, with the rows' ids in the column ``KEY``. DataError if it cannot be read or is empty."""
+    """A file's cells, CSV as text; blank rows are left out. DataError if it cannot be read or holds no rows."""
     import polars as pl
 
     kind = form(path)
     if not path.is_file():
         raise DataError(f"There is no table of runs at {path}.")
+    if not path.stat().st_size:
+        raise DataError(f"{path} is empty; a table of runs has a header and one row per run.")
     try:
         if kind == "parquet":
             frame = pl.read_parquet(path)
         elif kind == "jsonl":
             frame = _load_jsonl(path)
         else:
-            frame = pl.read_csv(path, separator="\t" if kind == "tsv" else ",", infer_schema=False)
-    except (pl.exceptions.PolarsError, OSError, UnicodeDecodeError) as error:
+            frame = _load_csv(path, "\t" if kind == "tsv" else "")
+    except (pl.exceptions.PolarsError, OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path} cannot be read as {kind}: {str(error).splitlines()[0]}") from error
+    if len(frame):
+        frame = frame.filter(~pl.all_horizontal(pl.all().is_null()))
     if not len(frame):
         raise DataError(f"{path} holds no runs.")
+    return frame
+
+
+def named(frame: pl.DataFrame, names: Mapping[str, str], path: Path) -> pl.DataFrame:
+    """With our ``names`` for the file's own where it has those, and the rows' ids, as text, in the column ``KEY``.
+
+    A column that bore our name without being meant is set aside. A table without ids numbers its rows.
+    """
+    import polars as pl
+
+    here = {theirs: ours for ours, theirs in names.items() if theirs in frame.columns}
+    aside = {ours: f"{ours} (not used)" for ours in here.values() if ours in frame.columns and ours not in here}
+    frame = frame.rename({**aside, **here})
+    frame = frame if form(path) in ("parquet", "jsonl") else _unguarded(frame)
     name = next((column for column in ID_COLUMNS if column in frame.columns), None)
     if name is None:
-        ids = pl.Series(KEY, [f"row-{n}" for n in range(1, len(frame) + 1)])
-        return frame.with_columns(ids)
-    ids = frame[name].cast(pl.String)
+        return frame.with_columns(pl.Series(KEY, [f"row-{n}" for n in range(1, len(frame) + 1)]))
+    ids = frame[name].cast(pl.String).str.strip_chars()
     if ids.null_count() or (ids == "").any():
         row = int((ids.is_null() | (ids == "")).arg_max() or 0) + 1
         raise DataError(f"{path}: row {row} has no {name}. Give every run an id of its own.")
     return frame.with_columns(ids.alias(KEY))
+
+
+def check_known(given: Iterable[str], known: Sequence[str], what: str) -> None:
+    """DataError for the first name that is not among the ``known`` ones, with the nearest of them."""
+    for name in given:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            raise DataError(f"{name!r} is no {what}.{hint} There are: {short(known, 20)}.")
+
+
+def guarded(cells: pl.Series) -> pl.Series:
+    """Text as it is written to CSV: an apostrophe goes before what a spreadsheet would run as a formula."""
+    import polars as pl
+
+    return pl.select(
+        pl.when(cells.str.contains(_FORMULA)).then("'" + cells).otherwise(cells).alias(cells.name)
+    ).to_series()
+
+
+def _unguarded(frame: pl.DataFrame) -> pl.DataFrame:
+    """The inverse of ``guarded``, for the columns of a CSV that hold text."""
+    import polars as pl
+
+    held = [column for column in (*ID_COLUMNS, *TEXT_COLUMNS) if column in frame.columns]
+    cell = pl.col(held)
+    return (
+        frame.with_columns(pl.when(cell.str.contains(_GUARDED)).then(cell.str.slice(1)).otherwise(cell))
+        if held
+        else frame
+    )
+
+
+def _load_csv(path: Path, separator: str) -> pl.DataFrame:
+    """Cells as text under the header's names; DataError for another encoding, or a name that stands twice."""
+    import polars as pl
+
+    with path.open("rb") as stream:
+        if stream.read(2) in (b"\xff\xfe", b"\xfe\xff"):
+            raise DataError(f"{path} is UTF-16 text, as spreadsheets write it; save it as UTF-8.")
+    with path.open(encoding="utf-8-sig", newline="") as text:
+        first = text.readline()
+        counts = {mark: first.count(mark) for mark in (",", ";", "\t")}
+        separator = separator or max(counts, key=lambda mark: (counts[mark], mark == ","))
+        text.seek(0)
+        header = [name.strip() for name in next(csv.reader(text, delimiter=separator), [])]
+    held = [f"c{n}" for n in range(len(header))]
+    frame = pl.read_csv(path, separator=separator, infer_schema=False, new_columns=held)
+    unnamed = [c for c, name in zip(held, header, strict=True) if not name]
+    for column in unnamed:
+        if frame[column].is_not_null().any():
+            raise DataError(f"{path}: column {held.index(column) + 1} holds values but has no name; give it one.")
+    twice = sorted({name for name in header if name and header.count(name) > 1})
+    if twice:
+        raise DataError(f"{path} has {short(twice)} more than once in its header; give every column a name of its own.")
+    frame = frame.drop(unnamed).rename({c: name for c, name in zip(held, header, strict=True) if name})
+    return _with_points(frame) if separator == ";" else frame
+
+
+def _with_points(frame: pl.DataFrame) -> pl.DataFrame:
+    """Decimal commas as points: cells such as 0,25."""
+    import polars as pl
+
+    number = r"^\s*([+-]?\d*),(\d+(?:[eE][+-]?\d+)?)\s*$"
+    return frame.with_columns(pl.col(pl.String).exclude(*ID_COLUMNS).str.replace(number, "${1}.${2}"))
 
 
 def _load_jsonl(path: Path) -> pl.DataFrame:
