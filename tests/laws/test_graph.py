@@ -16,14 +16,14 @@ DOMAINS = ("code", "prose", "maths")
 
 
 def small_graph() -> Graph:
-    """Every operation once or more: two members of 1 + 1 / sum(exp(c) r^g), their mean and their spread."""
+    """Every operation once or more: two members of 1 + 1 / sum(exp(cos(c + g log r))), their mean and their spread."""
     build = Builder(DOMAINS)
     floored = build.apply("max", build.weights(), build.const(1e-3))
     logs = build.tile(build.apply("log", floored), 2)
     inside = build.apply(
         "add", build.const([0.1, -0.4, 0.3, 0.2, -0.3, 0.1]), build.apply("mul", logs, build.const(0.5))
     )
-    terms = build.sum(build.apply("exp", inside), 3)
+    terms = build.sum(build.apply("exp", build.apply("cos", inside)), 3)
     members = build.apply("add", build.const(1.0), build.apply("pow", terms, build.const(-1.0)))
     mean = build.apply("mul", build.sum(members), build.const(0.5))
     away = build.apply("add", members, build.apply("mul", mean, build.const(-1.0)))
@@ -35,7 +35,7 @@ def small_graph() -> Graph:
 def by_hand(weights: np.ndarray) -> np.ndarray:
     logs = np.log(np.maximum(weights, 1e-3))[:, None, :]
     c = np.array([[0.1, -0.4, 0.3], [0.2, -0.3, 0.1]])
-    return 1 + 1 / np.exp(c + 0.5 * logs).sum(axis=2)
+    return 1 + 1 / np.exp(np.cos(c + 0.5 * logs)).sum(axis=2)
 
 
 @given(st.integers(0, 1000))

@@ -46,7 +46,7 @@ def test_every_operation_agrees() -> None:
     turned = build.matmul([[0.5, -1.0, 2.0], [1.0, 0.1, -0.3]], weights)
     leaves = build.tree(turned, [0, 0.1, 1, 0.2, -1, 1.5, -1, -2.0, -1, 0.25, 1, 0.3, -1, 3.0, -1, 4.0], 1)
     both = build.tree(weights, [2, 0.4, -1, 1.0, -1, 2.0, -1, 0.5])
-    build.output("m", mean=build.apply("add", summed, build.sum(leaves), both), spread=tokens)
+    build.output("m", mean=build.apply("add", summed, build.sum(leaves), build.apply("cos", both)), spread=tokens)
     graph = build.graph()
     for point in rng(1, "points").dirichlet([1, 1, 1], 5):
         theirs = _node("evaluateGraph(v[0], v[1])", graph.to_dict(), point.tolist())

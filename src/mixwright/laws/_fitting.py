@@ -12,7 +12,7 @@ computed, so that their order in the table cannot matter.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
@@ -28,7 +28,7 @@ from mixwright.laws._fit import GraphFit
 from mixwright.laws._noise import seed_noise
 from mixwright.laws._solver import Problems, solve
 from mixwright.laws._table import Table, deal_folds, one_setting, tabulate
-from mixwright.laws.graph import Builder, Graph
+from mixwright.laws.graph import Builder
 
 Array = NDArray[np.float64]
 #: iterations after which the best of several starts is kept
@@ -137,22 +137,50 @@ def _fit(law: FormLaw, runs: Runs, seed: int) -> GraphFit:
     used, note = one_setting(runs)
     table = tabulate(used)
     law.check(table)
-    seeds = seed_noise(used)
-    order = [table.metrics.index(metric) for metric in used.metrics]
     solution = _solve_sets(law, table, seed)
     residuals, variance = _held_out(law, table, solution)
+
+    def write(build: Builder, m: int) -> tuple[int, int, int]:
+        members = _by_domain(law, solution.members[0][m], table, used)
+        mean = law.write(build, _by_domain(law, solution.theta[0, m : m + 1], table, used))
+        return mean, law.write(build, members), len(members)
+
+    return assemble(
+        _name(law), table, used, residuals, variance, write,
+        [_status(law, table, m, bool(solution.settled[0, m]), note) for m in range(len(table.metrics))],
+        [law.describe(_by_domain(law, theta, table, used), used.domains) for theta in solution.theta[0]],
+    )  # fmt: skip
+
+
+def assemble(
+    law: str,
+    table: Table,
+    used: Runs,
+    residuals: Array,
+    variance: Array,
+    write: Callable[[Builder, int], tuple[int, int, int]],
+    status: Sequence[str],
+    parameters: Sequence[dict[str, Any]],
+) -> GraphFit:
+    """A calibrated fit from what any law found; all that is per metric or row is in the order of ``table``.
+
+    ``residuals (N, M)`` and ``variance (N, M)`` are the held-out errors and the members' variance there (NaN where not
+    measured). ``write(build, m)`` writes metric m over the domains of ``used``: the node of its mean, that of its members
+    before calibration, and how many these are.
+    """
+    seeds = seed_noise(used)
+    order = [table.metrics.index(metric) for metric in used.metrics]
     factor, misfit = calibrate(residuals, variance, table)
-    graph = _write(law, table, solution, factor, misfit, used)
+    build = Builder(used.domains)
+    for m, metric in enumerate(table.metrics):
+        _write(build, metric, *write(build, m), factor, float(misfit[m]))
     covariance = error_correlation(residuals) * np.outer(misfit, misfit)
     back = np.argsort(sorted(range(len(used)), key=lambda n: used.run_id[n]))
     return GraphFit(
-        law=_name(law), domains=used.domains, metrics=used.metrics, noise=seeds.sd, seed_covariance=seeds.covariance,
-        status=tuple(_status(law, table, m, bool(solution.settled[0, m]), note) for m in order),
-        graph=graph, forms=(_name(law),) * len(order), misfit=covariance[np.ix_(order, order)],
-        reach=reach(table.x), swept=used.mixtures(), run_id=used.run_id, residuals=residuals[back][:, order],
-        parameters={
-            table.metrics[m]: law.describe(_by_domain(law, solution.theta[0, m], table, used), used.domains) for m in order
-        },
+        law=law, domains=used.domains, metrics=used.metrics, noise=seeds.sd, seed_covariance=seeds.covariance,
+        status=tuple(status[m] for m in order), graph=build.graph(), forms=(law,) * len(order),
+        misfit=covariance[np.ix_(order, order)], reach=reach(table.x), swept=used.mixtures(), run_id=used.run_id,
+        residuals=residuals[back][:, order], parameters={table.metrics[m]: parameters[m] for m in order},
     )  # fmt: skip
 
 
@@ -262,20 +290,13 @@ def _held_out(law: FormLaw, table: Table, solution: Solution) -> tuple[Array, Ar
     return residuals, variance
 
 
-def _write(law: FormLaw, table: Table, solution: Solution, factor: float, misfit: Array, runs: Runs) -> Graph:
-    """The graph over the runs' own order of domains, with mean, spread and members of every metric."""
-    build = Builder(runs.domains)
-    for m, metric in enumerate(table.metrics):
-        members = _by_domain(law, solution.members[0][m], table, runs)
-        size = len(members)
-        mean = law.write(build, _by_domain(law, solution.theta[0, m : m + 1], table, runs))
-        raw = law.write(build, members)
-        centre = build.apply("mul", build.sum(raw), build.const(-1.0 / size))
-        away = build.apply("mul", build.apply("add", raw, centre), build.const(factor))
-        square = build.apply("mul", build.sum(build.apply("mul", away, away)), build.const(1.0 / (size - 1)))
-        spread = build.apply("pow", build.apply("add", square, build.const(misfit[m] ** 2)), build.const(0.5))
-        build.output(metric, mean=mean, spread=spread, members=build.apply("add", mean, away))
-    return build.graph()
+def _write(build: Builder, metric: str, mean: int, raw: int, size: int, factor: float, misfit: float) -> None:
+    """Name the mean, spread and members of a metric: deviations of ``raw`` members times ``factor``, about the mean."""
+    centre = build.apply("mul", build.sum(raw), build.const(-1.0 / size))
+    away = build.apply("mul", build.apply("add", raw, centre), build.const(factor))
+    square = build.apply("mul", build.sum(build.apply("mul", away, away)), build.const(1.0 / (size - 1)))
+    spread = build.apply("pow", build.apply("add", square, build.const(misfit**2)), build.const(0.5))
+    build.output(metric, mean=mean, spread=spread, members=build.apply("add", mean, away))
 
 
 def _by_domain(law: FormLaw, theta: Array, table: Table, runs: Runs) -> Array:

@@ -1,7 +1,7 @@
 """AutoScale's law (Kang et al. 2024, arXiv 2407.20177): L(r) = E + sum_j (N0_j + N r_j)^-g_j, N the training tokens.
 
-N0_j stands for what the other domains teach of domain j. The unit of N0_j and N is free: it is one number for all domains, learned
-from each metric with the rest, since the paper counts documents in one place and tokens in another.
+N0_j stands for what the other domains teach of domain j. The unit of N0_j and N is free: one number for all domains, learned
+from each metric with the rest.
 
 Notation: K problems, N runs, D domains, M metrics; parameters of a metric: e = log E, v = log N, then m_j = log (N0_j / N), then
 h_j = log g_j: a term is exp(-g_j (v + log(exp(m_j) + r_j))).

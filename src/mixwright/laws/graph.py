@@ -30,6 +30,7 @@ max      ``args``: two             as add, the larger
 pow      ``args``: two             as add, first to the power of second (``Math.pow``)
 exp      ``args``: one             element by element
 log      ``args``: one             element by element, natural
+cos      ``args``: one             element by element, of radians
 tile     ``args``: one, ``times``  the whole list so many times, one after another: (a, b) twice is (a, b, a, b)
 sum      ``args``: one, ``size``   the list cut into blocks of ``size`` consecutive elements, each block summed;
                                    ``size`` absent or 0: the whole list is one block
@@ -65,8 +66,8 @@ Array = NDArray[np.float64]
 #: op -> (fewest arguments, most arguments)
 ARITY: dict[str, tuple[int, int]] = {
     "const": (0, 0), "weights": (0, 0), "tokens": (0, 0), "params": (0, 0), "add": (2, 1 << 30), "mul": (2, 1 << 30),
-    "max": (2, 2), "pow": (2, 2), "exp": (1, 1), "log": (1, 1), "tile": (1, 1), "sum": (1, 1), "matmul": (2, 2),
-    "tree": (1, 1),
+    "max": (2, 2), "pow": (2, 2), "exp": (1, 1), "log": (1, 1), "cos": (1, 1), "tile": (1, 1), "sum": (1, 1),
+    "matmul": (2, 2), "tree": (1, 1),
 }  # fmt: skip
 #: numbers held at once by one node while many mixtures are evaluated; 8 bytes each
 _CHUNK = 1 << 20
@@ -331,7 +332,7 @@ class Builder:
         return self._add(Node("weights"))
 
     def apply(self, op: str, *args: int) -> int:
-        """``add``, ``mul``, ``max``, ``pow``, ``exp`` or ``log`` of earlier nodes."""
+        """``add``, ``mul``, ``max``, ``pow``, ``exp``, ``log`` or ``cos`` of earlier nodes."""
         return self._add(Node(op, args))
 
     def tile(self, arg: int, times: int) -> int:
@@ -480,6 +481,8 @@ def _apply(node: Node, args: list[Array], weights: Array, tokens: float, params:
             return np.exp(args[0])
         case "log":
             return np.log(args[0])
+        case "cos":
+            return np.cos(args[0])
         case "tile":
             return np.tile(args[0], (1, node.count))
         case "matmul":
@@ -517,6 +520,8 @@ def _backward(
             out = [slope * values[number]]
         case "log":
             out = [slope / args[0]]
+        case "cos":
+            out = [-slope * np.sin(args[0])]
         case "tile":
             width = args[0].shape[1]
             whole = np.broadcast_to(slope, (len(slope), width * node.count))

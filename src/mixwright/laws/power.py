@@ -1,7 +1,7 @@
 """A power of a linear form: L(r) = E + K (eps + a · r)^-p, convex in r.
 
-On the simplex K, eps and a scale into one another, which leaves one number per domain; here it is g_j, the logarithm of what domain
-j alone leaves above the floor: L(r) = E + (sum_j r_j exp(-g_j / p))^-p. For large p this becomes the exponential law with
+On the simplex K, eps and a scale into one another, which leaves one number per domain; here it is g_j, the logarithm of what
+domain j alone leaves above the floor: L(r) = E + (sum_j r_j exp(-g_j / p))^-p. For large p this becomes the exponential law with
 a_j = g_j; for small p one good domain is enough.
 
 Notation: K problems, N runs, D domains, M metrics; parameters of a metric: e = log E, h = log p, then g_j.

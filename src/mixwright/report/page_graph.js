@@ -35,6 +35,8 @@ function applyNode(node, args, weights, tokens, params) {
       return args[0].map(Math.exp);
     case "log":
       return args[0].map(Math.log);
+    case "cos":
+      return args[0].map(Math.cos);
     case "tile":
       return tileValue(args[0], node.times);
     case "sum":
