@@ -351,6 +351,16 @@ class Builder:
         """Decision trees over a list, written as in the table above; every ``size`` of them summed (0: all)."""
         return self._add(Node("tree", (arg,), tuple(float(v) for v in np.ravel(np.asarray(value))), size))
 
+    def graft(self, graph: Graph, weights: int | None = None) -> list[int]:
+        """Copy another graph's nodes; the node ``weights`` stands for its mixture if given. Their numbers here."""
+        place: list[int] = []
+        for node in graph.nodes:
+            if node.op == "weights" and weights is not None:
+                place.append(weights)
+            else:
+                place.append(self._add(Node(node.op, tuple(place[a] for a in node.args), node.value, node.count)))
+        return place
+
     def output(self, metric: str, **nodes: int) -> None:
         """Name the nodes that are the metric's ``mean``, ``spread`` and ``members``."""
         self._outputs[metric] = nodes
