@@ -133,7 +133,7 @@ class Graph:
     @cached_property
     def free(self) -> tuple[str, ...]:
         """Which of ``tokens`` and ``params`` the outputs depend on: they must be told, or bound, before evaluation."""
-        used = {self.nodes[n].op for n in self._needed(n for nodes in self.outputs.values() for n in nodes.values())}
+        used = {self.nodes[n].op for n in self.needed(n for nodes in self.outputs.values() for n in nodes.values())}
         return tuple(name for name in ("tokens", "params") if name in used)
 
     @cached_property
@@ -162,7 +162,7 @@ class Graph:
         )
         return Graph(self.domains, nodes, self.outputs)
 
-    def _needed(self, wanted: Iterable[int]) -> list[int]:
+    def needed(self, wanted: Iterable[int]) -> list[int]:
         """The wanted nodes and all they depend on, in order of evaluation."""
         stack, seen = list(wanted), set[int]()
         while stack:
@@ -175,7 +175,7 @@ class Graph:
     def only(self, metrics: Sequence[str]) -> Graph:
         """The graph of these metrics alone, without the nodes that only others need."""
         outputs = {metric: self.outputs[metric] for metric in metrics}
-        kept = self._needed(node for nodes in outputs.values() for node in nodes.values())
+        kept = self.needed(node for nodes in outputs.values() for node in nodes.values())
         place = {old: new for new, old in enumerate(kept)}
         nodes = tuple(
             Node(n.op, tuple(place[a] for a in n.args), n.value, n.count) for n in (self.nodes[old] for old in kept)
@@ -187,7 +187,7 @@ class Graph:
     def _run(self, wanted: Iterable[int], weights: Array, tokens: float, params: float) -> dict[int, Array]:
         """Values of the wanted nodes and all they need, each ``(N, K)`` or ``(1, K)`` where no mixture enters."""
         values: dict[int, Array] = {}
-        for number in self._needed(wanted):
+        for number in self.needed(wanted):
             node = self.nodes[number]
             args = [values[a] for a in node.args]
             if node.op == "const":
@@ -210,7 +210,7 @@ class Graph:
             raise DataError(
                 f"The fit knows {len(self.domains)} domains, but the mixtures given have {points.shape[1]} weights."
             )
-        widest = max((self.lengths[n] for n in self._needed(nodes) if self.nodes[n].op != "const"), default=1)
+        widest = max((self.lengths[n] for n in self.needed(nodes) if self.nodes[n].op != "const"), default=1)
         rows = max(1, _CHUNK // widest)
         parts: list[list[Array]] = []
         for at in range(0, max(len(points), 1), rows):
@@ -234,7 +234,7 @@ class Graph:
         tree is zero). Cost: about two evaluations.
         """
         points = np.atleast_2d(np.asarray(weights, dtype=np.float64))
-        widest = max((self.lengths[n] for n in self._needed(coefficients) if self._moving[n]), default=1)
+        widest = max((self.lengths[n] for n in self.needed(coefficients) if self._moving[n]), default=1)
         rows = max(1, _CACHED // widest)
         parts = [
             self._pull({n: c if np.ndim(c) == 0 else np.asarray(c)[at : at + rows] for n, c in coefficients.items()},
