@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from mixwright.core.observation import FAILED, Runs
 from mixwright.core.rng import rng
 from mixwright.laws import Z90, GraphFit, load_fit
 from mixwright.laws._fitting import FormLaw
-from mixwright.laws._table import one_setting, own_domains
+from mixwright.laws._table import MOST_RUNS, one_setting, own_domains
 from mixwright.laws.additive import Additive
 from mixwright.laws.exponential import Exponential
 from mixwright.laws.linear import Linear
@@ -280,6 +281,32 @@ def test_settings_are_counted_in_time_that_grows_with_their_number() -> None:
     assert used.tokens.max() / used.tokens.min() < 1.05
     near = np.abs(np.log(tokens[:, None] / tokens[None, ::100])) < 0.02
     assert abs(len(used) - near.sum(axis=0).max()) <= 0.1 * len(used)
+
+
+def test_of_very_many_runs_some_are_drawn_whatever_their_order() -> None:
+    many, draw = MOST_RUNS + 500, np.random.default_rng(0)
+    runs = Runs(
+        ("x", "y"), ("m",), tuple(map(str, range(many))), draw.dirichlet(np.ones(2), many), draw.normal(3, 1, (many, 1))
+    )
+    used, note = one_setting(runs)
+    assert len(used) == MOST_RUNS
+    assert f"fitted on {MOST_RUNS} of {many} runs, drawn by their run ids" in note
+    assert set(one_setting(runs.take(draw.permutation(many)))[0].run_id) == set(used.run_id)
+    assert len(set(used.take(range(200)).run_id) & {str(n) for n in range(300)}) < 250, "not simply the first"
+
+
+def test_an_exact_copy_of_a_run_counts_once_in_a_fit(planted: Callable[..., Any]) -> None:
+    runs = planted("additive").runs(12, noise=0.01)
+    rows = [*range(12), 3, 3]
+    copied = Runs(
+        runs.domains, runs.metrics, (*runs.run_id, "zz-1", "zz-2"), runs.weights[rows], runs.losses[rows],
+        tokens=runs.tokens[rows], params=runs.params[rows], seed=tuple(runs.seed[n] for n in rows),
+    )  # fmt: skip
+    once, twice = fitted(Additive(), runs), fitted(Additive(), copied)
+    at = points(5, 5)
+    np.testing.assert_array_equal(twice.predict(at).mean, once.predict(at).mean)
+    np.testing.assert_array_equal(twice.predict(at).spread, once.predict(at).spread)
+    assert all("counted once: 2 exact copies" in status for status in twice.status)
 
 
 def test_a_fit_of_another_form_is_refused() -> None:

@@ -238,8 +238,8 @@ class Runs:
     def without_copies(self) -> tuple[Runs, str]:
         """Without the rows that repeat another run's to the last bit (schedule, size, moment, seed, losses), and a sentence.
 
-        The sentence says how many runs were left out, empty if none. Of copies the run that stands first is kept. Failed
-        rows and rows without any loss are no copies.
+        The sentence says how many runs were left out, empty if none. Of copies the first by id is kept, whatever the
+        order of rows. Failed rows and rows without any loss are no copies.
         """
         parts = [
             self.weights.reshape(len(self), -1),
@@ -254,8 +254,10 @@ class Runs:
         whole[np.isnan(whole)] = np.nan
         measured = np.isfinite(self.losses).any(axis=1) & (np.array(self.status) == DONE)
         first: dict[bytes, int] = {}
-        twin = np.array([first.setdefault(row.tobytes(), n) for n, row in enumerate(whole)], dtype=np.int64)
-        copies = np.flatnonzero(measured & (twin != np.arange(len(self))))
+        twin = np.arange(len(self))
+        for n in sorted(np.flatnonzero(measured).tolist(), key=lambda n: self.run_id[n]):
+            twin[n] = first.setdefault(whole[n].tobytes(), n)
+        copies = np.flatnonzero(twin != np.arange(len(self)))
         if not len(copies):
             return self, ""
         named = {self.run_id[n]: self.run_id[twin[n]] for n in copies}

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import blake2b
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,8 @@ Array = NDArray[np.float64]
 NOISE = 0.1
 #: sizes and token counts closer than this part are one setting
 SAME_SETTING = 0.02
+#: a fit's time and memory grow with runs x parameters x metrics x members; with this many, seed noise is averaged out
+MOST_RUNS = 2048
 #: into how many steps that part is cut when settings are counted
 _STEPS = 10
 
@@ -87,7 +90,8 @@ def tabulate(runs: Runs) -> Table:
 def one_setting(runs: Runs) -> tuple[Runs, str]:
     """The usable runs of the commonest size and token count (the larger in a tie), and a sentence if others are left out.
 
-    Steps stand for tokens where these are unknown. At most one row of a run is taken, its last of that setting.
+    Steps stand for tokens where these are unknown. At most one row of a run is taken, its last of that setting, exact
+    copies of runs count once, and of more than ``MOST_RUNS`` runs that many are drawn; the sentence says so.
     """
     usable = runs.usable()
     if not len(usable):
@@ -101,16 +105,33 @@ def one_setting(runs: Runs) -> tuple[Runs, str]:
     chosen = places[max(range(len(places)), key=lambda n: (support[n], tuple(places[n])))]
     near = np.abs(places - chosen).max(axis=1) <= _STEPS
     used = usable.take(near[place.reshape(-1)]).last()
-    if len(used) == len(usable):
-        return used, ""
-    runs_in_all = len(set(usable.run_id))
-    if len(used) == runs_in_all:
-        return used, f"fitted on one row of each run: {len(usable) - len(used)} more are of other sizes or token counts"
-    note = (
-        f"fitted on {len(used)} of {runs_in_all} runs: the others are of another size or token count, which this law does "
-        "not know"
-    )
-    return used, note
+    notes = []
+    if len(used) < len(usable):
+        runs_in_all = len(set(usable.run_id))
+        if len(used) == runs_in_all:
+            notes.append(
+                f"fitted on one row of each run: {len(usable) - len(used)} more are of other sizes or token counts"
+            )
+        else:
+            notes.append(
+                f"fitted on {len(used)} of {runs_in_all} runs: the others are of another size or token count, which this law "
+                "does not know"
+            )
+    used, copies = used.without_copies()
+    if copies:
+        notes.append(copies[0].lower() + copies[1:].removesuffix("."))
+    if len(used) > MOST_RUNS:
+        notes.append(
+            f"fitted on {MOST_RUNS} of {len(used)} runs, drawn by their run ids: more would take time and tell little"
+        )
+        used = _drawn(used)
+    return used, "; ".join(notes)
+
+
+def _drawn(runs: Runs) -> Runs:
+    """``MOST_RUNS`` of the runs, whatever their order: those whose ids have the lowest hashes."""
+    order = sorted(range(len(runs)), key=lambda n: blake2b(runs.run_id[n].encode(), digest_size=8).digest())
+    return runs.take(sorted(order[:MOST_RUNS]))
 
 
 def _support(places: NDArray[np.int64], count: NDArray[np.int64]) -> NDArray[np.int64]:
