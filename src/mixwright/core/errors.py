@@ -21,6 +21,7 @@ _EXTRAS = {
     "torch": "train", "tokenizers": "train", "safetensors": "train",
     "numba": "curate", "xxhash": "curate", "zstandard": "curate",
     "transformers": "llm", "peft": "llm", "lm_eval": "llm", "ray": "ray",
+    "lightgbm": "lightgbm",
 }  # fmt: skip
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
