@@ -9,14 +9,16 @@ from benchmarks.laws.scores import Result
 from benchmarks.laws.work import Workshop, clock
 
 #: group -> minutes of two cores it takes when nothing is kept
-GROUPS = {"regmix": 15.0, "unseen": 4.0}
+GROUPS = {"regmix": 15.0, "unseen": 4.0, "solver": 1.0, "continual": 0.2, "transfer": 6.0, "steps": 1.0, "chain": 3.0}
 
 
 def main() -> None:
     ask = argparse.ArgumentParser(prog="python -m benchmarks.laws", description=__doc__)
     ask.add_argument("--only", nargs="+", choices=tuple(GROUPS), default=list(GROUPS), help="groups of checks")
     ask.add_argument("--law", default=ours.default_law(), help="our law (default: %(default)s)")
-    ask.add_argument("--fast", action="store_true", help="fewer subsets, the slowest peers left out; nothing is written")
+    ask.add_argument(
+        "--fast", action="store_true", help="fewer subsets, the slowest peers left out; nothing is written"
+    )
     ask.add_argument("--ours", action="store_true", help="without peers; nothing is written")
     ask.add_argument("--fresh", action="store_true", help="do everything anew, whatever is kept from before")
     ask.add_argument("--jobs", type=int, default=2, help="processes (default: %(default)s)")

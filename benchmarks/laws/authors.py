@@ -31,7 +31,11 @@ class Found:
 
 
 def search(
-    predict: Callable[[Sequence[Any]], Any], starts: Sequence[Sequence[Array]], y: Array, steps: int, delta: float,
+    predict: Callable[[Sequence[Any]], Any],
+    starts: Sequence[Sequence[Array]],
+    y: Array,
+    steps: int,
+    delta: float,
     score: Callable[[Any], float] | None = None,
 ) -> Found:
     """From every start ``steps`` outer steps on the sum of Huber losses; ``score`` of the prediction selects (default: the sum)."""
@@ -54,7 +58,11 @@ def search(
             solver.step(closure)
             with torch.no_grad():
                 said = predict(theta)
-                value = score(said) if score else float(torch.nn.functional.huber_loss(said, target, delta=delta, reduction="sum"))
+                value = (
+                    score(said)
+                    if score
+                    else float(torch.nn.functional.huber_loss(said, target, delta=delta, reduction="sum"))
+                )
             if value < best.value:
                 best = Found([part.detach().numpy().astype(float).copy() for part in theta], value)
     return best
@@ -68,7 +76,9 @@ def m4(x: Array, y: Array, starts: int, seed: int = 0) -> tuple[Callable[[Array]
     draw = np.random.default_rng(seed)
     grid = [(c, k) for c in np.linspace(-2, 1.5, 10) for k in np.linspace(-10, 1, 20)]
     every = [
-        [np.array(c), np.array(k), draw.uniform(0, 0.1, x.shape[1])] for c, k in grid for _ in range(M4_STARTS // len(grid))
+        [np.array(c), np.array(k), draw.uniform(0, 0.1, x.shape[1])]
+        for c, k in grid
+        for _ in range(M4_STARTS // len(grid))
     ]
     chosen = [every[n] for n in draw.permutation(len(every))[:starts]]
     found = search(lambda p: torch.exp(p[0]) + torch.exp(p[1] + features @ p[2]), chosen, y, M4_STEPS, M4_HUBER)
@@ -76,16 +86,32 @@ def m4(x: Array, y: Array, starts: int, seed: int = 0) -> tuple[Callable[[Array]
     return lambda r: np.exp(c) + np.exp(k + r @ t), huber(np.exp(c) + np.exp(k + x @ t) - y, M4_HUBER)
 
 
+def pilot(r: Array, y: Array) -> tuple[float, float, float]:
+    """The two-domain recipe: c on a grid of 1,000 values up to min L, where log(L - c) is straightest in r; then log k and t.
+
+    The law is c + exp(log k + t r); log k and t are the least-squares solution on the losses given c.
+    """
+    from scipy.optimize import least_squares
+
+    grid = np.linspace(0.0, y.min(), 1000, endpoint=False)
+    straight = [abs(np.corrcoef(r, np.log(y - c))[0, 1]) for c in grid]
+    c = float(grid[int(np.argmax(straight))])
+    slope, level = np.polyfit(r, np.log(y - c), 1)
+    found = least_squares(lambda p: c + np.exp(p[0] + p[1] * r) - y, [level, slope], xtol=1e-14, ftol=1e-14)
+    return c, float(found.x[0]), float(found.x[1])
+
+
 def step_law(tokens: Array, y: Array, starts: int, seed: int = 0) -> tuple[Callable[[Array], Array], float]:
     """One run's curves ``y (C, S)`` at ``tokens (S,)``: c + (D0 / D)^alpha with one alpha, by ``starts`` of 5,500 starts.
 
-    A predictor of ``(C, S')`` and the mean Huber objective on the points fitted. The last five checkpoints select the start.
+    A predictor of ``(C, S')`` and the lowest mean Huber objective of any start and step on the points fitted. The last five
+    checkpoints are not fitted and select the predictor.
     """
     import torch
 
     fitted = slice(0, len(tokens) - STEP_HELD)
     clock = torch.tensor(np.log(tokens), dtype=torch.float32)
-    late = torch.tensor(y[:, -STEP_HELD:], dtype=torch.float32)
+    late, seen = (torch.tensor(y[:, part], dtype=torch.float32) for part in (slice(-STEP_HELD, None), fitted))
     draw = np.random.default_rng(seed)
     lowest = y[:, fitted].min(axis=1)
     every = [
@@ -105,8 +131,12 @@ def step_law(tokens: Array, y: Array, starts: int, seed: int = 0) -> tuple[Calla
         both["late"] = (p, late)
         return curve(p, clock[fitted])
 
-    def score(_: Any) -> float:
+    lowest_seen = [float("inf")]
+
+    def score(said: Any) -> float:
         p, target = both["late"]
+        here = float(torch.nn.functional.huber_loss(said, seen, delta=STEP_HUBER))
+        lowest_seen[0] = min(lowest_seen[0], here)
         return float(torch.nn.functional.huber_loss(curve(p, clock[-STEP_HELD:]), target, delta=STEP_HUBER))
 
     found = search(predict, begin, y[:, fitted], STEP_STEPS, STEP_HUBER, score)
@@ -115,7 +145,7 @@ def step_law(tokens: Array, y: Array, starts: int, seed: int = 0) -> tuple[Calla
     def said(at: Array) -> Array:
         return np.exp(c)[:, None] + np.exp(alpha * (d0[:, None] - np.log(at)[None]))
 
-    return said, huber(said(tokens[fitted]) - y[:, fitted], STEP_HUBER)
+    return said, lowest_seen[0]
 
 
 def olmix(x: Array, y: Array, xt: Array, starts: int = OLMIX_STARTS, seed: int = 0) -> Array:
@@ -126,7 +156,8 @@ def olmix(x: Array, y: Array, xt: Array, starts: int = OLMIX_STARTS, seed: int =
     draw = np.random.default_rng(seed)
     levels = np.linspace(-2, 1.5, 10)
     begin = [
-        [np.array(levels[n % 10]), np.array(draw.uniform(-1, 1)), draw.uniform(-0.1, 0.1, x.shape[1])] for n in range(starts)
+        [np.array(levels[n % 10]), np.array(draw.uniform(-1, 1)), draw.uniform(-0.1, 0.1, x.shape[1])]
+        for n in range(starts)
     ]
     found = search(lambda p: torch.exp(p[0]) + torch.exp(p[1] + features @ p[2]), begin, y, OLMIX_STEPS, OLMIX_HUBER)
     c, b, t = found.theta

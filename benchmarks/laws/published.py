@@ -138,22 +138,33 @@ def mixing(name: str) -> Curves:
 
 
 @cache
-def _valid() -> dict[str, tuple[float, str]]:
+def _valid() -> dict[str, tuple[float, str, str]]:
+    """Per Pile subset: weight, the paper's group, the authors' pipeline group."""
     with (folder() / "mixing-laws" / "valid_weights.csv").open(newline="") as file:
-        return {row["valid_domain"]: (float(row["weight"]), row["group"]) for row in csv.DictReader(file)}
+        return {row["valid_domain"]: (float(row["weight"]), row["group"], row["pipeline_group"]) for row in csv.DictReader(file)}
 
 
 def weights(metrics: tuple[str, ...]) -> Array:
     """The weight of each metric in the overall loss, ``(V,)``; 0 for what is not one of the 22 Pile subsets."""
-    return np.array([_valid().get(metric, (0.0, ""))[0] for metric in metrics])
+    return np.array([_valid().get(metric, (0.0, "", ""))[0] for metric in metrics])
 
 
 def groups(metrics: tuple[str, ...]) -> tuple[tuple[str, ...], Array]:
     """The paper's five groups and the matrix ``(V, 5)`` that averages subsets into them."""
     names = ("academic", "prose", "dialogue", "symbolic", "internet")
-    member = np.array([[_valid().get(metric, (0.0, ""))[1] == name for name in names] for metric in metrics])
+    return names, _averaging(metrics, names, 1)
+
+
+def pipeline_groups(metrics: tuple[str, ...]) -> Array:
+    """The matrix ``(V, 5)`` that averages subsets into the arbitrary groups of the authors' RedPajama pipeline."""
+    return _averaging(metrics, tuple(f"subset_{n}" for n in range(5)), 2)
+
+
+def _averaging(metrics: tuple[str, ...], names: tuple[str, ...], column: int) -> Array:
+    none = (0.0, "", "")
+    member = np.array([[_valid().get(metric, none)[column] == name for name in names] for metric in metrics])
     share = member * weights(metrics)[:, None]
-    return names, share / share.sum(axis=0)
+    return share / share.sum(axis=0)
 
 
 def own_map(domains: tuple[str, ...], metrics: tuple[str, ...]) -> dict[str, tuple[str, ...]]:

@@ -100,7 +100,9 @@ def tasks(law: str, fast: bool, rivals: bool = True) -> dict[tuple[str, int], li
             out[name, n] = [
                 Task("regmix:fit_ours", {"law": law, "n": n, "seed": s}, 0.5 + n / 128)
                 if name == "ours"
-                else Task("regmix:fit_peer", {"name": name, "n": n, "seed": s}, 1 + n * slow.get(name, 0.005), peer=True)
+                else Task(
+                    "regmix:fit_peer", {"name": name, "n": n, "seed": s}, 1 + n * slow.get(name, 0.005), peer=True
+                )
                 for s in seeds(n, fast)
             ]
         if rivals and not fast:
@@ -117,9 +119,12 @@ def run(shop: Workshop) -> Result:
         found[key].append(value)
     means = {key: _average(group) for key, group in found.items()}
     covered = [
-        Covered(f"RegMix 1M, n = {n}", *(sum(v[k] for v in found["ours", n]) for k in ("inside", "total"))) for n in NUMBERS
+        Covered(f"RegMix 1M, n = {n}", *(sum(v[k] for v in found["ours", n]) for k in ("inside", "total")))
+        for n in NUMBERS
     ]
-    return Result(tuple(_rows(means, covered)), tuple(_tables(means, found, covered)), tuple(covered), {"means": _plain(means)})
+    return Result(
+        tuple(_rows(means, covered)), tuple(_tables(means, found, covered)), tuple(covered), {"means": _plain(means)}
+    )
 
 
 def _average(group: list[dict[str, Any]]) -> dict[str, float]:
@@ -137,12 +142,16 @@ def _rows(means: dict[tuple[str, int], dict[str, float]], covered: list[Covered]
         for score, goals in GOALS.items():
             best = max(rivals, key=lambda name: rivals[name][score], default="")
             known = rivals[best][score] if best else None
-            rows.append(Row(f"RegMix, {score}, n = {n}", "Spearman", means["ours", n][score], (">", goals[at]), best, known))
+            rows.append(
+                Row(f"RegMix, {score}, n = {n}", "Spearman", means["ours", n][score], (">", goals[at]), best, known)
+            )
         rows.append(Row(f"RegMix, 90 % interval on 1M, n = {n}", "share inside", covered[at].share, ("in", 0.85, 0.95)))
         goal = ("<", SECONDS[n]) if n in SECONDS else None
         usual = "LightGBM, RegMix settings"
         known = rivals[usual]["CPU s"] if rivals else None
-        rows.append(Row(f"RegMix, fit of 13 metrics, n = {n}", "CPU-seconds", means["ours", n]["CPU s"], goal, usual, known))
+        rows.append(
+            Row(f"RegMix, fit of 13 metrics, n = {n}", "CPU-seconds", means["ours", n]["CPU s"], goal, usual, known)
+        )
         if (OLMIX, n) in means:
             slow = means[OLMIX, n]
             rows.append(
@@ -155,7 +164,9 @@ def _rows(means: dict[tuple[str, int], dict[str, float]], covered: list[Covered]
 
 
 def _tables(
-    means: dict[tuple[str, int], dict[str, float]], found: dict[tuple[str, int], list[dict[str, Any]]], covered: list[Covered]
+    means: dict[tuple[str, int], dict[str, float]],
+    found: dict[tuple[str, int], list[dict[str, Any]]],
+    covered: list[Covered],
 ) -> list[Shown]:
     out = []
     for at, n in enumerate(NUMBERS):
@@ -175,6 +186,10 @@ def _tables(
             cells.insert(1, ("  sd over subsets", *spread, ""))
         count = len(found["ours", n])
         out.append(
-            Shown(f"RegMix, n = {n} ({count} subset{'s' if count > 1 else ''})", ("method", *SHOWN, "90 % covers"), tuple(cells))
+            Shown(
+                f"RegMix, n = {n} ({count} subset{'s' if count > 1 else ''})",
+                ("method", *SHOWN, "90 % covers"),
+                tuple(cells),
+            )
         )
     return out

@@ -18,7 +18,13 @@ STEP = 30_000
 CHECKS: dict[str, tuple[str, str, float, float | None, tuple[str, float, float | None]]] = {
     "5-mix 70M, leave one out": ("5mix", "70M", 0.0080, None, ("best simple form, field notes", 0.0080, None)),
     "5-mix 410M, leave one out": ("5mix", "410M", 0.0054, None, ("best simple form, field notes", 0.0054, None)),
-    "RedPajama 70M, 20 -> other 20": ("redpajama", "70M", 0.0125, 0.85, ("log-linear ridge, field notes", 0.0141, 0.83)),
+    "RedPajama 70M, 20 -> other 20": (
+        "redpajama",
+        "70M",
+        0.0125,
+        0.85,
+        ("log-linear ridge, field notes", 0.0141, 0.83),
+    ),
     "RedPajama 410M, leave one out": ("redpajama", "410M", 0.0150, 0.88, ("GP, field notes", 0.0153, 0.87)),
 }
 PEERS = ("mean", "linear", "LightGBM, 3 rows per leaf", "log-linear, its optimum (own)", "GP, ARD Matern, cube root")
@@ -47,7 +53,13 @@ def fit_ours(law: str, name: str, size: str, part: int, own: bool = True) -> dic
     q = published.weights(at.metrics)
     said, sd = ours.each(fitted, at.mix[held])
     whole, whole_sd = ours.weighted(fitted, at.mix[held], q)
-    return {"each": said.tolist(), "sd": sd.tolist(), "whole": whole.tolist(), "whole sd": whole_sd.tolist(), "CPU s": seconds}
+    return {
+        "each": said.tolist(),
+        "sd": sd.tolist(),
+        "whole": whole.tolist(),
+        "whole sd": whole_sd.tolist(),
+        "CPU s": seconds,
+    }
 
 
 def fit_peer(peer: str, name: str, size: str) -> dict[str, Any]:
@@ -67,7 +79,9 @@ def fit_peer(peer: str, name: str, size: str) -> dict[str, Any]:
 def collect(name: str, size: str, parts: list[dict[str, Any]]) -> dict[str, Array]:
     """The parts' predictions over all rows of the table, NaN where none was made."""
     at = table(name, size)
-    out = {k: np.full(at.losses.shape, np.nan) for k in ("each", "sd")} | {k: np.full(len(at), np.nan) for k in ("whole", "whole sd")}
+    out = {k: np.full(at.losses.shape, np.nan) for k in ("each", "sd")} | {
+        k: np.full(len(at), np.nan) for k in ("whole", "whole sd")
+    }
     for (_, held), part in zip(splits(name, size), parts, strict=True):
         for key in out:
             out[key][held] = part[key]
@@ -96,7 +110,9 @@ def run(shop: Workshop, own: bool = True) -> Result:
             arguments = {"law": shop.law, "name": name, "size": size, "part": part, "own": own}
             wanted.append((check, "ours", Task("unseen:fit_ours", arguments, 2.0)))
         for peer in PEERS if shop.peers else ():
-            wanted.append((check, peer, Task("unseen:fit_peer", {"peer": peer, "name": name, "size": size}, 15.0, peer=True)))
+            wanted.append(
+                (check, peer, Task("unseen:fit_peer", {"peer": peer, "name": name, "size": size}, 15.0, peer=True))
+            )
     values = shop.do("unseen", [task for *_, task in wanted])
     rows: list[Row] = []
     tables: list[Shown] = []
@@ -107,18 +123,32 @@ def run(shop: Workshop, own: bool = True) -> Result:
         seconds = float(np.mean([v["CPU s"] for v in mine]))
         scores = scored(name, size, found["each"])
         here = [
-            Covered.of(f"{check}, 22 subsets", found["each"], found["sd"], np.where(np.isfinite(found["each"]), at.losses, np.nan)),
-            Covered.of(f"{check}, overall", found["whole"], found["whole sd"], np.where(np.isfinite(found["whole"]), at.overall(), np.nan)),
+            Covered.of(
+                f"{check}, 22 subsets",
+                found["each"],
+                found["sd"],
+                np.where(np.isfinite(found["each"]), at.losses, np.nan),
+            ),
+            Covered.of(
+                f"{check}, overall",
+                found["whole"],
+                found["whole sd"],
+                np.where(np.isfinite(found["whole"]), at.overall(), np.nan),
+            ),
         ]
         covered += here
-        rows.append(Row(f"{check}: overall MAE", "nats/token", scores["overall MAE"], ("<=", goal), reference, known_mae))
+        rows.append(
+            Row(f"{check}: overall MAE", "nats/token", scores["overall MAE"], ("<=", goal), reference, known_mae)
+        )
         if rank_goal:
             rows.append(Row(f"{check}: rank", "Spearman", scores["rank"], (">=", rank_goal), reference, known_rank))
         cells = [_line(f"ours ({shop.law})", scores, here[1].share, seconds)]
         for (c, who, _), value in zip(wanted, values, strict=True):
             if c == check and who != "ours":
                 cells.append(_line(who, scored(name, size, np.array(value["each"])), None, value["CPU s"] / len(mine)))
-        cells.append(("goal", "", "", f"<= {number(goal)}", f">= {number(rank_goal, 2)}" if rank_goal else "", "", ".85-.95", ""))
+        cells.append(
+            ("goal", "", "", f"<= {number(goal)}", f">= {number(rank_goal, 2)}" if rank_goal else "", "", ".85-.95", "")
+        )
         heads = ("method", "MAE22", "MAE5", "overall MAE", "rank", "R2", "90 % covers", "CPU s a fit")
         tables.append(Shown(f"{check}: {scores['rows']} mixtures, overall summed over 22 subsets", heads, tuple(cells)))
     return Result(tuple(rows), tuple(tables), tuple(covered))

@@ -1,8 +1,8 @@
 """Runs the tasks of a group of checks in a few processes, keeps what is done on disk, and says how long the rest will take.
 
 A task is a function of this package, named ``module:function``, with JSON arguments and a JSON result. Its result is kept
-under a key made of the arguments and of the source it depends on: ours on all of mixwright, a peer's only on this
-package. So a stopped bench goes on where it was, and an edit recomputes what it touches.
+under a key made of the arguments and of the source it depends on: ours on all of mixwright, a peer's on its own module of
+this package. So a stopped bench goes on where it was, and an edit recomputes what it touches.
 """
 
 import hashlib
@@ -24,8 +24,9 @@ ROOT = HERE.parents[1]
 KEPT = ROOT / "benchmarks" / ".envs" / "laws-kept"
 #: the rooms of mixwright on which our results depend
 ROOMS = ("core", "laws", "optimize", "store")
-#: the modules of this package on which a peer's results depend
-PEERS = ("published.py", "scores.py", "peers.py", "authors.py")
+#: the modules of this package on which a peer's results depend, with the one that calls it
+PEERS = ("published.py", "peers.py", "authors.py")
+OURS = ("published.py", "ours.py", "peers.py", "authors.py")
 
 
 @dataclass(frozen=True)
@@ -39,21 +40,20 @@ class Task:
 
 
 @cache
-def fingerprint(peer: bool) -> str:
-    """Of the source that a task depends on."""
-    paths = [HERE / name for name in PEERS] if peer else sorted(HERE.glob("*.py"))
-    if not peer:
-        paths = [p for p in paths if p.name not in ("__main__.py", "work.py", "written.py")]
-        paths += [p for room in ROOMS for p in sorted((ROOT / "src/mixwright" / room).rglob("*.py"))]
+def fingerprint(module: str, peer: bool) -> str:
+    """Of the source that a task of this module depends on."""
+    own = [HERE / f"{module}.py", *(HERE / name for name in (PEERS if peer else OURS))]
+    rooms = [] if peer else [p for room in ROOMS for p in sorted((ROOT / "src/mixwright" / room).rglob("*.py"))]
     digest = hashlib.sha256()
-    for path in paths:
+    for path in [*own, *rooms]:
         digest.update(path.name.encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()[:16]
 
 
 def _place(task: Task) -> Path:
     text = json.dumps([task.call, task.arguments], sort_keys=True)
-    name = hashlib.sha256(f"{fingerprint(task.peer)} {text}".encode()).hexdigest()[:32]
+    source = fingerprint(task.call.partition(":")[0], task.peer)
+    name = hashlib.sha256(f"{source} {text}".encode()).hexdigest()[:32]
     return KEPT / f"{name}.json"
 
 

@@ -10,12 +10,16 @@ def summary(results: dict[str, Result]) -> None:
     for row in rows:
         values = row.to_dict()
         if row.met is not None:
-            print(f"{'met   ' if row.met else 'MISSED'} {row.what}: {values['ours']} (goal {values['goal']}) {row.note}")
+            print(
+                f"{'met   ' if row.met else 'MISSED'} {row.what}: {values['ours']} (goal {values['goal']}) {row.note}"
+            )
     judged = [row for row in rows if row.met is not None]
     print(f"{sum(bool(row.met) for row in judged)} of {len(judged)} goals met")
     for covered in (c for result in results.values() for c in result.covered):
         low, high = covered.interval()
-        print(f"  90 % intervals, {covered.what}: {covered.inside} of {covered.total} = {covered.share:.3f} [{low:.3f}, {high:.3f}]")
+        print(
+            f"  90 % intervals, {covered.what}: {covered.inside} of {covered.total} = {covered.share:.3f} [{low:.3f}, {high:.3f}]"
+        )
 
 
 def keep(results: dict[str, Result], shop: Workshop) -> None:
