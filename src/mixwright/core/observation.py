@@ -83,8 +83,9 @@ class Runs:
     ``losses (N, M)`` and ``bpb (N, M)`` may hold NaN where a metric was not measured; ``unigram (N, M)`` too.
     ``tokens (N,)`` and ``params (N,)`` (non-embedding) are NaN where unknown. ``units`` gives each metric's unit
     (nats/token unless said). ``own`` maps a metric to the domains it is the held-out part of (none: an empty tuple); for
-    metrics it does not name, laws go by the names. Only rows with status ``done`` enter a fit. DataError for rows that
-    contradict this, naming the first.
+    metrics it does not name, laws go by the names. ``related`` maps a domain to an earlier version of it, to which laws
+    may expect it to be alike. Only rows with status ``done`` enter a fit. DataError for rows that contradict this,
+    naming the first.
     """
 
     domains: tuple[str, ...]
@@ -103,6 +104,7 @@ class Runs:
     role: tuple[str, ...] = ()
     units: tuple[str, ...] = ()
     own: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    related: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         count, metrics, domains = len(self.run_id), len(self.metrics), len(self.domains)
@@ -146,6 +148,13 @@ class Runs:
                 raise DataError(f"{name} needs {len(default)} values; got {len(given_values)}.")
             object.__setattr__(self, name, given_values)
         object.__setattr__(self, "own", checked_own(self.own, self.metrics, self.domains))
+        object.__setattr__(self, "related", dict(self.related))
+        _known(
+            "The map of domains to their earlier versions",
+            "domain",
+            [*self.related, *self.related.values()],
+            self.domains,
+        )
         self._refuse_rows_twice()
 
     def _refuse_rows_twice(self) -> None:
@@ -223,7 +232,7 @@ class Runs:
         return Runs(
             self.domains, self.metrics, pick(self.run_id), self.weights[index], self.losses[index],
             self.phase_tokens[index], self.tokens[index], self.params[index], self.bpb[index], self.unigram[index],
-            pick(self.step), pick(self.seed), pick(self.status), pick(self.role), self.units, self.own,
+            pick(self.step), pick(self.seed), pick(self.status), pick(self.role), self.units, self.own, self.related,
         )  # fmt: skip
 
     def last(self) -> Runs:
@@ -287,18 +296,19 @@ def checked_own(
 ) -> dict[str, tuple[str, ...]]:
     """The map from metrics to the domains they belong to, every value a tuple. DataError for a name that is not there."""
     plain = {str(key): (value,) if isinstance(value, str) else tuple(map(str, value)) for key, value in own.items()}
-    _known("metric", plain, metrics)
-    _known("domain", [domain for several in plain.values() for domain in several], domains)
+    place = "The map of metrics to their own domains"
+    _known(place, "metric", plain, metrics)
+    _known(place, "domain", [domain for several in plain.values() for domain in several], domains)
     return plain
 
 
-def _known(what: str, given: Iterable[str], known: Sequence[str]) -> None:
+def _known(place: str, what: str, given: Iterable[str], known: Sequence[str]) -> None:
     names = frozenset(known)
     for name in given:
         if name not in names:
             near = difflib.get_close_matches(name, known, n=1)
             hint = f" Did you mean {near[0]!r}?" if near else ""
             raise DataError(
-                f"The map of metrics to their own domains names the {what} {name!r}, which the table does not have.{hint} "
+                f"{place} names the {what} {name!r}, which the table does not have.{hint} "
                 f"It has: {', '.join(known[:20])}{', …' if len(known) > 20 else ''}."
             )

@@ -33,6 +33,7 @@ class Table:
     """What forms see of the runs: mixtures ``x (N, D)``, losses ``y (M, N)`` (0 where ``known`` is false), names.
 
     ``own (M, D)`` marks the domain a metric is the held-out part of; ``noise (M,)`` is the seed noise, 0 where unknown.
+    ``related`` are pairs of domains, a new version and an earlier one, which are likely to be alike.
     """
 
     x: Array
@@ -42,6 +43,7 @@ class Table:
     metrics: tuple[str, ...]
     own: NDArray[np.bool_]
     noise: Array
+    related: tuple[tuple[int, int], ...] = ()
 
     def spread(self, w: Array) -> tuple[Array, Array, Array]:
         """Of the runs with weight: mean, standard deviation and lowest loss per metric, ``(M,)`` each."""
@@ -84,7 +86,8 @@ def tabulate(runs: Runs) -> Table:
             )
     noise = np.nan_to_num(seed_noise(ordered).sd[metrics], nan=0.0)
     x = ordered.mixtures()[:, domains]
-    return Table(x, np.where(known, y, 0.0), known, *names, own_domains(names[1], names[0], runs.own), noise)
+    related = tuple((names[0].index(new), names[0].index(old)) for new, old in sorted(runs.related.items()))
+    return Table(x, np.where(known, y, 0.0), known, *names, own_domains(names[1], names[0], runs.own), noise, related)
 
 
 def one_setting(runs: Runs) -> tuple[Runs, str]:
@@ -169,6 +172,14 @@ def own_domains(
         ],
         dtype=bool,
     )  # fmt: skip
+
+
+def tied(table: Table, domains: int) -> Array:
+    """``(L, D)``: a row per related pair of domains, which takes the earlier version's number from the new one's."""
+    rows = np.zeros((len(table.related), domains))
+    for row, (new, old) in zip(rows, table.related, strict=True):
+        row[new], row[old] = 1.0, -1.0
+    return rows
 
 
 def losses_positive(table: Table, law: str) -> None:

@@ -18,7 +18,7 @@ from annotated_types import Gt
 from numpy.typing import NDArray
 
 from mixwright.laws._fitting import FormLaw, Prior, centred
-from mixwright.laws._table import Table, losses_positive
+from mixwright.laws._table import Table, losses_positive, tied
 from mixwright.laws.graph import Builder
 
 Array = NDArray[np.float64]
@@ -86,6 +86,10 @@ class Additive(FormLaw):
         R[:, 0, 0] = 1 / self.width_e
         R[:, mid, mid] = centred(domains) / self.width_c
         R[:, end, end] = np.eye(domains) / self.width_g
+        alike = tied(table, domains) / RELATED
+        R = np.concatenate([R, np.zeros((count, 2 * len(alike), 1 + 2 * domains))], axis=1)
+        R[:, 1 + 2 * domains : 1 + 2 * domains + len(alike), mid] = alike / self.width_c
+        R[:, 1 + 2 * domains + len(alike) :, end] = alike / self.width_g
         centre = np.zeros((count, 1 + 2 * domains))
         centre[:, 0] = np.log(0.75 * lowest)
         centre[:, mid] = bonus * table.own
@@ -115,6 +119,9 @@ class Additive(FormLaw):
         }
 
 
+#: how far a new version of a domain is likely to be from the earlier one, over the widths of c and log g; an assumption,
+#: since no published table has both
+RELATED = 0.3
 #: the common power g before any run is seen
 _POWER = 0.5
 #: the own domain's bonus before any run is seen, and the weight of that belief in metrics
