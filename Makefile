@@ -1,6 +1,8 @@
 # make demo    the whole story on text found in this Python (no network after installation)
 # make test    every test, in an environment of its own
 # make check   format, lint, types, the house's own rules
+# make bench-laws   laws, choice, transfer and optimization beside their peers (at most an hour on 2 cores; see docs/benchmarks.md);
+#                   ARGS='--only regmix --law additive --fast' runs a part of it
 #
 # TORCH_INDEX=URL  takes torch from another package index (the CPU-only or a CUDA one; see README)
 
@@ -9,9 +11,11 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip --disable-pip-version-check
 TORCH_INDEX ?=
+ARGS ?=
+LAWS = benchmarks/.envs/laws
 SETUP = pyproject.toml constraints.txt
 
-.PHONY: demo test test-long check format bench clean
+.PHONY: demo test test-long check format bench bench-laws clean
 
 demo: $(VENV)/.demo
 	$(BIN)/mixwright demo --folder demo
@@ -35,8 +39,11 @@ format: $(VENV)/.all
 bench: $(VENV)/.demo
 	$(BIN)/python benchmarks/import_cost.py
 
+bench-laws: $(LAWS)/.ready
+	$(LAWS)/bin/python -m benchmarks.laws $(ARGS)
+
 clean:
-	rm -rf $(VENV) demo build dist
+	rm -rf $(VENV) benchmarks/.envs demo build dist
 
 $(VENV)/.venv:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -55,4 +62,11 @@ $(VENV)/.demo: $(VENV)/.torch $(SETUP)
 
 $(VENV)/.all: $(VENV)/.demo $(SETUP)
 	$(PIP) install -q -c constraints.txt -e '.[all,dev]'
+	@touch $@
+
+# the peers' own environment: never needed by users
+$(LAWS)/.ready: $(SETUP)
+	$(PYTHON) -m venv $(LAWS)
+	$(LAWS)/bin/python -m pip --disable-pip-version-check install -q $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) "$$(grep '^torch==' constraints.txt)"
+	$(LAWS)/bin/python -m pip --disable-pip-version-check install -q -c constraints.txt -e '.[lightgbm]' scikit-learn
 	@touch $@

@@ -24,15 +24,16 @@ def main() -> None:
     ask.add_argument("--jobs", type=int, default=2, help="processes (default: %(default)s)")
     given = ask.parse_args()
     shop = Workshop(given.jobs, given.fresh, given.law, given.fast, not given.ours)
-    results: dict[str, Result] = {}
-    for at, group in enumerate(given.only):
+    groups = []
+    for at, name in enumerate(given.only):
         shop.ahead = 60.0 * shop.jobs * sum(GROUPS[later] for later in given.only[at + 1 :])
-        results[group] = importlib.import_module(f"benchmarks.laws.{group}").run(shop)
-        print("\n" + "\n\n".join(shown.text() for shown in results[group].tables) + "\n", flush=True)
-    written.summary(results)
+        result: Result = importlib.import_module(f"benchmarks.laws.{name}").run(shop)
+        print("\n" + "\n\n".join(shown.text() for shown in result.tables) + "\n", flush=True)
+        groups.append(written.as_json(name, result, shop))
+    written.summary(groups)
     print(f"\n{clock(time.monotonic() - shop.began)} min on {shop.jobs} processes, law {shop.law}")
     if not (given.fast or given.ours):
-        written.keep(results, shop)
+        written.keep(groups, "make bench-laws", tuple(GROUPS))
 
 
 if __name__ == "__main__":

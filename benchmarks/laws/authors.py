@@ -38,7 +38,7 @@ def search(
     delta: float,
     score: Callable[[Any], float] | None = None,
 ) -> Found:
-    """From every start ``steps`` outer steps on the sum of Huber losses; ``score`` of the prediction selects (default: the sum)."""
+    """From every start ``steps`` outer steps on the sum of Huber losses; ``score`` of a prediction selects (None: that sum)."""
     import torch
 
     torch.set_num_threads(1)

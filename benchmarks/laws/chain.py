@@ -8,11 +8,11 @@ steps. Only checkpoints from 10k steps on are used.
 from typing import Any
 
 import numpy as np
-
 from benchmarks.laws import ours, published
 from benchmarks.laws.published import PARAMS, STEP_TOKENS, Curves
 from benchmarks.laws.scores import Array, Covered, Result, Row, Shown, mae, number, spearman, timed
 from benchmarks.laws.work import Task, Workshop
+
 from mixwright.core.rng import rng
 
 TARGET, STEP, LAST = "410M", 30_000, 20_000
@@ -40,7 +40,9 @@ def step_law() -> Any:
 def chain(law: str, params: float | None = None, tokens: float | None = None) -> Any:
     from mixwright.laws.nested import Nested
 
-    return Nested(law=law, params=params or float(PARAMS[TARGET]), tokens=tokens or STEP * float(STEP_TOKENS), steps=step_law())
+    return Nested(
+        law=law, params=params or float(PARAMS[TARGET]), tokens=tokens or STEP * float(STEP_TOKENS), steps=step_law()
+    )
 
 
 def cheap(name: str) -> Curves:
@@ -65,7 +67,13 @@ def fit_ours(law: str, name: str, leave: int | None) -> dict[str, Any]:
     q = published.weights(goal.metrics)
     said, _ = ours.each(fitted, goal.mix)
     whole, sd = ours.weighted(fitted, goal.mix, q)
-    return {"index": goal.index.tolist(), "each": said.tolist(), "whole": whole.tolist(), "sd": sd.tolist(), "CPU s": seconds}
+    return {
+        "index": goal.index.tolist(),
+        "each": said.tolist(),
+        "whole": whole.tolist(),
+        "sd": sd.tolist(),
+        "CPU s": seconds,
+    }
 
 
 def fit_curves(name: str) -> dict[str, Any]:
@@ -111,27 +119,78 @@ def run(shop: Workshop) -> Result:
     tables: list[Shown] = []
     covered: list[Covered] = []
     for name, (label, goal, rank_goal, m4, best) in CHECKS.items():
-        found = {kind: [v for (n, k, _), v in zip(tasks, values, strict=True) if n == name and k == kind] for kind in ("unseen", "seen", "curves")}
+        found = {
+            kind: [v for (n, k, _), v in zip(tasks, values, strict=True) if n == name and k == kind]
+            for kind in ("unseen", "seen", "curves")
+        }
         truth = target(name).overall()
         whole = np.array([v["whole"][0] for v in found["unseen"]])
         sd = np.array([v["sd"][0] for v in found["unseen"]])
         error, rank = mae(whole, truth), spearman(whole, truth)
-        covered.append(Covered.of(f"whole chain, {label}, mixture unseen", whole, sd, truth))
+        covered.append(Covered.of(f"whole chain, {label}, mixture unseen", whole, sd, truth, "overall"))
         rows += [
-            Row(f"whole chain, {label}, mixture unseen: overall MAE", "nats/token", error, ("<=", goal), "best of the field notes", best[0], f"M4 {m4[0]}"),
-            Row(f"whole chain, {label}, mixture unseen: rank", "Spearman", rank, (">=", rank_goal), "best of the field notes", best[1], f"M4 {m4[1]}"),
+            Row(
+                f"whole chain, {label}, mixture unseen: overall MAE",
+                "nats/token",
+                error,
+                ("<=", goal),
+                "best of the field notes",
+                best[0],
+                f"M4 {m4[0]}",
+            ),
+            Row(
+                f"whole chain, {label}, mixture unseen: rank",
+                "Spearman",
+                rank,
+                (">=", rank_goal),
+                "best of the field notes",
+                best[1],
+                f"M4 {m4[1]}",
+            ),
         ]
         known = raw(name, "305M", LAST)
         seen, curves = np.array(found["seen"][0]["whole"]), np.array(found["curves"][0]["whole"])
         floor = spearman(known, truth)
         note = f"steps and sizes alone; with the mixing law on top {spearman(seen, truth):.3f}"
-        rows.append(Row(f"mixture seen, {label}: rank of 410M from <= 305M", "Spearman", spearman(curves, truth), (">", round(floor, 4)), "raw 305M losses at 20k", floor, note))
-        covered.append(Covered.of(f"whole chain, {label}, mixture seen", curves, np.array(found["curves"][0]["sd"]), truth))
+        rows.append(
+            Row(
+                f"mixture seen, {label}: rank of 410M from <= 305M",
+                "Spearman",
+                spearman(curves, truth),
+                (">", round(floor, 4)),
+                "raw 305M losses at 20k",
+                floor,
+                note,
+            )
+        )
+        covered.append(
+            Covered.of(
+                f"whole chain, {label}, mixture seen", curves, np.array(found["curves"][0]["sd"]), truth, "overall"
+            )
+        )
         seconds = float(np.mean([v["CPU s"] for v in found["unseen"]]))
         cells = [
-            (f"ours, mixture unseen (nested, {shop.law})", number(error), number(rank, 3), number(covered[-2].share, 3), number(seconds, 1)),
-            ("ours, mixture seen, with the mixing law", number(mae(seen, truth)), number(spearman(seen, truth), 3), "-", number(found["seen"][0]["CPU s"], 1)),
-            ("ours, mixture seen, steps and sizes alone", number(mae(curves, truth)), number(spearman(curves, truth), 3), number(covered[-1].share, 3), "-"),
+            (
+                f"ours, mixture unseen (nested, {shop.law})",
+                number(error),
+                number(rank, 3),
+                number(covered[-2].share, 3),
+                number(seconds, 1),
+            ),
+            (
+                "ours, mixture seen, with the mixing law",
+                number(mae(seen, truth)),
+                number(spearman(seen, truth), 3),
+                "-",
+                number(found["seen"][0]["CPU s"], 1),
+            ),
+            (
+                "ours, mixture seen, steps and sizes alone",
+                number(mae(curves, truth)),
+                number(spearman(curves, truth), 3),
+                number(covered[-1].share, 3),
+                "-",
+            ),
             ("M4 in the chain, unseen (field notes)", number(m4[0]), number(m4[1], 3), "-", "-"),
             ("best in the chain, unseen (field notes)", number(best[0]), number(best[1], 3), "-", "-"),
             ("raw 305M losses at 20k, seen", "-", number(floor, 3), "-", "-"),
@@ -139,5 +198,11 @@ def run(shop: Workshop) -> Result:
             ("goal, unseen", f"<= {number(goal)}", f">= {number(rank_goal, 2)}", ".85-.95", ""),
         ]
         heads = ("method", "overall MAE", "rank", "90 % covers", "CPU s a fit")
-        tables.append(Shown(f"Whole chain, {label}: 410M at 30k from <= 305M and <= 20k steps, {len(truth)} mixtures", heads, tuple(cells)))
+        tables.append(
+            Shown(
+                f"Whole chain, {label}: 410M at 30k from <= 305M and <= 20k steps, {len(truth)} mixtures",
+                heads,
+                tuple(cells),
+            )
+        )
     return Result(tuple(rows), tuple(tables), tuple(covered))

@@ -8,11 +8,11 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-
 from benchmarks.laws import authors, ours, published
 from benchmarks.laws.published import Curves
-from benchmarks.laws.scores import Array, Covered, Result, Row, Shown, Z90, number
+from benchmarks.laws.scores import Z90, Array, Covered, Result, Row, Shown, number
 from benchmarks.laws.work import Task, Workshop
+
 from mixwright.core.observation import Runs
 from mixwright.core.rng import rng
 from mixwright.laws.exponential import Exponential
@@ -55,7 +55,7 @@ def crossing(share: Array, loss: Array, level: float) -> float:
 
 
 def fit_paper() -> dict[str, float]:
-    """c + k exp(t r) on the overall loss: by the authors' recipe, and at the exact optimum of its Huber loss."""
+    """The law c + k exp(t r) on the overall loss: by the authors' recipe, and at the exact optimum of its Huber loss."""
     at = fitted()
     whole = at.losses @ np.nan_to_num(published.weights(at.metrics))
     c, level, slope = authors.pilot(at.mix[:, 0], whole)

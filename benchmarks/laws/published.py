@@ -141,7 +141,10 @@ def mixing(name: str) -> Curves:
 def _valid() -> dict[str, tuple[float, str, str]]:
     """Per Pile subset: weight, the paper's group, the authors' pipeline group."""
     with (folder() / "mixing-laws" / "valid_weights.csv").open(newline="") as file:
-        return {row["valid_domain"]: (float(row["weight"]), row["group"], row["pipeline_group"]) for row in csv.DictReader(file)}
+        return {
+            row["valid_domain"]: (float(row["weight"]), row["group"], row["pipeline_group"])
+            for row in csv.DictReader(file)
+        }
 
 
 def weights(metrics: tuple[str, ...]) -> Array:

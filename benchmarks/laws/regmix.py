@@ -7,7 +7,6 @@ mean of 13 predicted losses, "avg13" the mean of 13 rank correlations.
 from typing import Any
 
 import numpy as np
-
 from benchmarks.laws import ours, peers, published
 from benchmarks.laws.scores import Array, Covered, Result, Row, Shown, mae, number, spearman, timed
 from benchmarks.laws.work import Task, Workshop
@@ -122,17 +121,11 @@ def run(shop: Workshop) -> Result:
         Covered(f"RegMix 1M, n = {n}", *(sum(v[k] for v in found["ours", n]) for k in ("inside", "total")))
         for n in NUMBERS
     ]
-    return Result(
-        tuple(_rows(means, covered)), tuple(_tables(means, found, covered)), tuple(covered), {"means": _plain(means)}
-    )
+    return Result(tuple(_rows(means, covered)), tuple(_tables(means, found, covered)), tuple(covered))
 
 
 def _average(group: list[dict[str, Any]]) -> dict[str, float]:
     return {name: float(np.mean([value[name] for value in group])) for name in group[0]}
-
-
-def _plain(means: dict[tuple[str, int], dict[str, float]]) -> dict[str, dict[str, float]]:
-    return {f"{name} | {n}": values for (name, n), values in means.items()}
 
 
 def _rows(means: dict[tuple[str, int], dict[str, float]], covered: list[Covered]) -> list[Row]:
@@ -153,13 +146,9 @@ def _rows(means: dict[tuple[str, int], dict[str, float]], covered: list[Covered]
             Row(f"RegMix, fit of 13 metrics, n = {n}", "CPU-seconds", means["ours", n]["CPU s"], goal, usual, known)
         )
         if (OLMIX, n) in means:
-            slow = means[OLMIX, n]
-            rows.append(
-                Row(
-                    f"RegMix, fit against Olmix's 300 starts, n = {n}", "CPU-seconds", means["ours", n]["CPU s"], None, OLMIX, slow["CPU s"],
-                    f"one metric of one subset took {slow['one metric']:.1f} s; x 13 metrics = {slow['CPU s']:.0f} s",
-                )
-            )  # fmt: skip
+            slow, what = means[OLMIX, n], f"RegMix, fit against Olmix's 300 starts, n = {n}"
+            note = f"one metric of one subset took {slow['one metric']:.1f} s; x 13 metrics = {slow['CPU s']:.0f} s"
+            rows.append(Row(what, "CPU-seconds", means["ours", n]["CPU s"], None, OLMIX, slow["CPU s"], note))
     return rows
 
 

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -30,17 +30,21 @@ def mae(predicted: Array, truth: Array) -> float:
 
 @dataclass(frozen=True)
 class Covered:
-    """Of ``total`` measured losses ``inside`` lay in their 90 % interval; ``what`` names the check."""
+    """Of ``total`` measured losses ``inside`` lay in their 90 % interval; ``what`` names the check.
+
+    ``pool`` says with which others they are counted: overall losses, losses of single validation sets ("subsets"), or none.
+    """
 
     what: str
     inside: int
     total: int
+    pool: str = ""
 
     @classmethod
-    def of(cls, what: str, mean: Array, sd: Array, truth: Array) -> "Covered":
+    def of(cls, what: str, mean: Array, sd: Array, truth: Array, pool: str = "") -> "Covered":
         known = np.isfinite(truth)
         hit = np.abs(np.asarray(mean) - truth)[known] <= Z90 * np.asarray(sd)[known]
-        return cls(what, int(hit.sum()), int(known.sum()))
+        return cls(what, int(hit.sum()), int(known.sum()), pool)
 
     @property
     def share(self) -> float:
@@ -76,7 +80,6 @@ class Row:
     peer: str = ""
     peer_value: float | None = None
     note: str = ""
-    group: str = ""
 
     @property
     def met(self) -> bool | None:
@@ -101,7 +104,7 @@ class Row:
             "peer_value": _short(self.peer_value), "ratio": ratio,
             "goal": " ".join(str(part) for part in self.goal) if self.goal else None, "met": self.met,
         }  # fmt: skip
-        return out | ({"note": self.note} if self.note else {}) | ({"group": self.group} if self.group else {})
+        return out | ({"note": self.note} if self.note else {})
 
 
 def _short(value: float | None) -> float | None:
@@ -127,11 +130,6 @@ class Shown:
             out.append("  ".join(["  " + first, *rest]).rstrip())
         return "\n".join(out)
 
-    def markdown(self) -> str:
-        rule = "|---" + "|---:" * (len(self.heads) - 1) + "|"
-        body = ["| " + " | ".join(line) + " |" for line in self.cells]
-        return "\n".join([f"**{self.title}**", "", "| " + " | ".join(self.heads) + " |", rule, *body])
-
 
 @dataclass(frozen=True)
 class Result:
@@ -140,7 +138,6 @@ class Result:
     rows: tuple[Row, ...] = ()
     tables: tuple[Shown, ...] = ()
     covered: tuple[Covered, ...] = ()
-    facts: dict[str, Any] = field(default_factory=dict)
 
 
 def number(value: float | None, digits: int = 4) -> str:

@@ -7,10 +7,10 @@ Ours is the whole public fit (``Exponential`` without its prior, Huber threshold
 from typing import Any
 
 import numpy as np
-
 from benchmarks.laws import authors, published
 from benchmarks.laws.scores import Result, Row, Shown, number, timed
 from benchmarks.laws.work import Task, Workshop
+
 from mixwright.core.observation import Runs
 from mixwright.core.rng import rng
 from mixwright.laws.exponential import Exponential
@@ -60,7 +60,10 @@ def fit_authors(group: str, starts: int) -> dict[str, float]:
 def fit_pilot() -> dict[str, list[float]]:
     """c, log k and t of each metric's law in its own domain's weight, by the authors' recipe."""
     at = published.mixing("2mix").at("70M", 30_000)
-    return {m: list(authors.pilot(at.mix[:, n], at.losses[:, at.metrics.index(m)])) for n, m in enumerate(("Github", "Pile-CC"))}
+    return {
+        m: list(authors.pilot(at.mix[:, n], at.losses[:, at.metrics.index(m)]))
+        for n, m in enumerate(("Github", "Pile-CC"))
+    }
 
 
 def run(shop: Workshop) -> Result:
@@ -75,8 +78,8 @@ def run(shop: Workshop) -> Result:
     theirs = dict(zip(PUBLISHED, values[len(PUBLISHED) :], strict=True)) if shop.peers else {}
     rows = [
         Row(
-            f"M4 solver, 5-mix 70M, {g}: objective over the published optimum", "ratio", mine[g]["objective"] / best, ("<=", 1.001),
-            "authors' 6,000 starts, published", 1.0,
+            f"M4 solver, 5-mix 70M, {g}: objective over the published optimum", "ratio", mine[g]["objective"] / best,
+            ("<=", 1.001), "authors' 6,000 starts, published", 1.0,
         )
         for g, best in PUBLISHED.items()
     ]  # fmt: skip
@@ -106,7 +109,9 @@ def run(shop: Workshop) -> Result:
             )
         )
     off = max(abs(a / b - 1) for m, known in PILOT.items() for a, b in zip(pilot[m], known, strict=True))
-    rows.append(Row("M4, 2-mix 70M, authors' recipe: c, log k, t against the published, worst", "relative", off, ("<=", 0.01)))
+    rows.append(
+        Row("M4, 2-mix 70M, authors' recipe: c, log k, t against the published, worst", "relative", off, ("<=", 0.01))
+    )
     return Result(tuple(rows), (_table(mine, theirs, faster, starts),))
 
 

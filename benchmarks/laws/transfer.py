@@ -6,10 +6,10 @@ Split s takes the first k of numpy's permutation of the 256 rows with seed 2000 
 from typing import Any
 
 import numpy as np
-
 from benchmarks.laws import ours, peers, published
 from benchmarks.laws.scores import Array, Covered, Result, Row, Shown, mae, number, spearman, timed
 from benchmarks.laws.work import Task, Workshop
+
 from mixwright.core.observation import Runs
 from mixwright.core.rng import rng
 from mixwright.laws.additive import FLOOR
@@ -78,7 +78,10 @@ def small_law(method: str) -> dict[str, Any]:
         x, xt = runs.mixtures(), test.mixtures()
         return {"said": np.stack([peers.lightgbm(x, runs.losses[:, m], xt) for m in range(13)], axis=1).tolist()}
     fitted = ours.fit("additive", runs)
-    return {"said": fitted.predict(test.mixtures()).mean.tolist(), "parameters": {m: dict(v) for m, v in fitted.parameters.items()}}
+    return {
+        "said": fitted.predict(test.mixtures()).mean.tolist(),
+        "parameters": {m: dict(v) for m, v in fitted.parameters.items()},
+    }
 
 
 def fit_rival(method: str, k: int, small: dict[str, Any] | None = None) -> list[dict[str, float]]:
@@ -155,12 +158,17 @@ def run(shop: Workshop) -> Result:
     if shop.peers:
         small["LightGBM"], small["law"] = shop.do(
             "transfer, laws at 1M",
-            [Task("transfer:small_law", {"method": "lightgbm"}, 6, peer=True), Task("transfer:small_law", {"method": "additive"}, 8)],
+            [
+                Task("transfer:small_law", {"method": "lightgbm"}, 6, peer=True),
+                Task("transfer:small_law", {"method": "additive"}, 8),
+            ],
         )
     tasks: list[tuple[str, int, Task]] = []
     for k in NUMBERS:
         if there:
-            tasks += [("ours", k, Task("transfer:fit_ours", {"k": k, "number_of_split": s}, 8.0)) for s in range(splits)]
+            tasks += [
+                ("ours", k, Task("transfer:fit_ours", {"k": k, "number_of_split": s}, 8.0)) for s in range(splits)
+            ]
         for method in RIVALS if shop.peers else ():
             given = small["LightGBM" if "LightGBM" in method else "law"]
             alone = method != "60M runs only, additive law"  # that one is our own law on the k runs
@@ -181,27 +189,47 @@ def run(shop: Workshop) -> Result:
 
 def _at(k: int, found: dict[str, list[dict[str, float]]]) -> tuple[list[Row], Shown, list[Covered]]:
     """Rows, table and coverage at one k. Goals are the better of the notes' figure and the best single method here."""
-    means = {m: {s: float(np.mean([v[s] for v in values])) for s in ("avg13", "mean", "MAE", "mean MAE")} for m, values in found.items()}
+    means = {
+        m: {s: float(np.mean([v[s] for v in values])) for s in ("avg13", "mean", "MAE", "mean MAE")}
+        for m, values in found.items()
+    }
     rivals = {m: v for m, v in means.items() if m not in ("ours", REAL)}
     rows, covered = [], []
     for score, known in zip(("avg13", "mean"), KNOWN[k], strict=True):
         best = max(rivals, key=lambda m: rivals[m][score], default="")
         here = rivals[best][score] if best else known
         mine = round(means["ours"][score], 3) if "ours" in means else None
-        note = f"the notes' best is {known}; compared at three digits" if mine is not None else "laws/transfer.py is not built"
+        note = (
+            f"the notes' best is {known}; compared at three digits"
+            if mine is not None
+            else "laws/transfer.py is not built"
+        )
         rows.append(
-            Row(f"transfer, 60M {score}, k = {k}", "Spearman", mine, (">=", max(known, round(here, 3))), best or "field notes", here, note)
+            Row(
+                f"transfer, 60M {score}, k = {k}",
+                "Spearman",
+                mine,
+                (">=", max(known, round(here, 3))),
+                best or "field notes",
+                here,
+                note,
+            )
         )
     share = None
     if "ours" in found:
-        cover = Covered(f"transfer 60M, k = {k}", *(int(sum(v[key] for v in found["ours"])) for key in ("inside", "total")))
+        cover = Covered(
+            f"transfer 60M, k = {k}", *(int(sum(v[key] for v in found["ours"])) for key in ("inside", "total"))
+        )
         covered, share = [cover], cover.share
     if k >= 8:
         rows.append(Row(f"transfer, 90 % interval at 60M, k = {k}", "share inside", share, ("in", 0.85, 0.95)))
     cells = [
-        (m, *(number(v[s]) for s in ("avg13", "MAE", "mean", "mean MAE")), number(share, 3) if m == "ours" else "-") for m, v in means.items()
+        (m, *(number(v[s]) for s in ("avg13", "MAE", "mean", "mean MAE")), number(share, 3) if m == "ours" else "-")
+        for m, v in means.items()
     ]
-    cells.append(("goal", f">= {number(KNOWN[k][0], 3)}", "", f">= {number(KNOWN[k][1], 3)}", "", ".85-.95" if k >= 8 else ""))
+    cells.append(
+        ("goal", f">= {number(KNOWN[k][0], 3)}", "", f">= {number(KNOWN[k][1], 3)}", "", ".85-.95" if k >= 8 else "")
+    )
     splits = len(next(iter(found.values()), []))
     heads = ("method", "avg13", "MAE", "mean", "mean MAE", "90 % covers")
     return rows, Shown(f"Transfer, 512 runs at 1M + {k} at 60M ({splits} splits)", heads, tuple(cells)), covered

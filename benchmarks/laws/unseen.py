@@ -7,7 +7,6 @@ the mean absolute error over the paper's five groups, averaged from the 22. Peer
 from typing import Any
 
 import numpy as np
-
 from benchmarks.laws import ours, peers, published
 from benchmarks.laws.published import Curves
 from benchmarks.laws.scores import Array, Covered, Result, Row, Shown, mae, number, spearman, timed
