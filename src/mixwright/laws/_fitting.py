@@ -89,10 +89,9 @@ class FormLaw(Law):
     def describe(self, theta: Array, domains: Sequence[str]) -> dict[str, Any]:
         """One metric's parameters ``theta (P,)`` by the names a person knows."""
 
-    @classmethod
-    def width(cls, domains: int) -> int:
+    def width(self, domains: int) -> int:
         """How many parameters a metric has."""
-        return cls.shared + cls.blocks * domains
+        return self.shared + self.blocks * domains
 
     def check(self, table: Table) -> None:
         """Raise DataError if the form cannot describe such losses."""
@@ -206,13 +205,6 @@ def _problems(law: FormLaw, table: Table, w: Array, prior: Prior, scale: Array) 
     return Problems(table.y, w * table.known, scale, prior.R, prior.q, prior.low, prior.high, delta)
 
 
-def _stack(problems: Sequence[Problems]) -> Problems:
-    def joined(name: str) -> Array:
-        return np.concatenate([getattr(p, name) for p in problems])
-
-    return Problems(*(joined(name) for name in ("y", "w", "scale", "R", "q", "low", "high", "delta")))
-
-
 def _solve_points(law: FormLaw, table: Table, w: Array) -> tuple[Array, NDArray[np.bool_], list[Prior]]:
     """The best of several starts for each set of runs and metric; the prior adapted in between."""
     sets, count = len(w), len(table.metrics)
@@ -224,7 +216,7 @@ def _solve_points(law: FormLaw, table: Table, w: Array) -> tuple[Array, NDArray[
         one = [_problems(law, table, w[s], priors[s], scales[s]) for s in range(sets)]
         if theta is None:
             theta = _screened(law, table, starts, one)
-        solved = solve(lambda t: law.evaluate(t, table.x), theta.reshape(sets * count, -1), _stack(one))
+        solved = solve(lambda t: law.evaluate(t, table.x), theta.reshape(sets * count, -1), Problems.joined(one))
         theta = solved.theta.reshape(sets, count, -1)
     assert theta is not None
     return theta, solved.settled.reshape(sets, count), priors
@@ -235,7 +227,7 @@ def _screened(law: FormLaw, table: Table, starts: Sequence[Array], problems: Seq
     places, count, width = starts[0].shape
     if places == 1:
         return np.concatenate(starts)
-    each = _stack([p for p in problems for _ in range(places)])
+    each = Problems.joined([p for p in problems for _ in range(places)])
     solved = solve(
         lambda t: law.evaluate(t, table.x),
         np.concatenate(starts).reshape(-1, width),
@@ -268,7 +260,7 @@ def _solve_members(
             problems.append(_problems(law, table, weights[b], prior, scale))
             starts.append(theta[s])
     solved = solve(
-        lambda t: law.evaluate(t, table.x), np.concatenate(starts), _stack(problems),
+        lambda t: law.evaluate(t, table.x), np.concatenate(starts), Problems.joined(problems),
         iterations=_MEMBER_ITERATIONS, tolerance=_MEMBER_TOLERANCE,
     )  # fmt: skip
     found = np.split(solved.theta.reshape(sum(sizes), len(table.metrics), -1), np.cumsum(sizes)[:-1])

@@ -9,7 +9,7 @@ z² inside and 2δ|z| - δ² outside the threshold δ ``(K,)``. Problems do not 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,6 +50,12 @@ class Problems:
             self.y[rows], self.w[rows], self.scale[rows], self.R[rows], self.q[rows], self.low[rows], self.high[rows],
             self.delta[rows],
         )  # fmt: skip
+
+    @classmethod
+    def joined(cls, parts: Sequence[Problems]) -> Problems:
+        """Several batches as one."""
+        names = ("y", "w", "scale", "R", "q", "low", "high", "delta")
+        return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
 
     def objective(self, theta: Array, f: Array) -> Array:
         """What is minimized, ``(K,)``; inf where it cannot be computed."""
