@@ -18,6 +18,8 @@ def test_signals(name: str) -> None:
 
 @pytest.mark.parametrize("name", names("laws"))
 def test_laws(name: str) -> None:
+    if name == "lightgbm":
+        pytest.importorskip("lightgbm")
     check_law(find("laws", name)())
 
 

@@ -10,7 +10,6 @@ Notation: N runs, D domains, M metrics, B members, T trees.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -53,7 +52,7 @@ class Lightgbm(Law):
     def fit(self, runs: Runs, rng: np.random.Generator) -> GraphFit:
         """Fit every metric of ``runs``, all of one size and token count as for other laws.
 
-        Cost for 13 metrics: some 10 CPU-seconds with 64 runs, a minute with 512, as every fold and member is boosted anew.
+        Cost for 13 metrics: some seconds with 64 runs, half a minute with 512, as every fold and member is boosted anew.
         ModuleNotFoundError where LightGBM is not installed.
         """
         used, note = one_setting(runs)
@@ -61,17 +60,17 @@ class Lightgbm(Law):
         draws = stream(seed, "bootstrap").exponential(size=(self.members, len(used)))
         place = np.array([used.domains.index(domain) for domain in table.domains])
         every = np.ones(len(used), dtype=bool)
-        whole = [self._boost(table, m, every, None) for m in range(len(table.metrics))]
-        bags = [[self._boost(table, m, every, draw) for draw in draws] for m in range(len(table.metrics))]
+        whole = [self._boost(table, m, every, None).written() for m in range(len(table.metrics))]
+        bags = [
+            np.concatenate([self._boost(table, m, every, draw).written() for draw in draws])
+            for m in range(len(table.metrics))
+        ]
         residuals, variance = self._held_out(table, draws, seed)
 
         def write(build: Builder, m: int) -> tuple[int, int, int]:
             weights = build.weights()
-            trees = np.concatenate([_moved(forest, place) for forest in bags[m]])
-            return (
-                build.tree(weights, _moved(whole[m], place)),
-                build.tree(weights, trees, self.member_trees), self.members,
-            )  # fmt: skip
+            members = build.tree(weights, _moved(bags[m], place), self.member_trees)
+            return build.tree(weights, _moved(whole[m], place)), members, self.members
 
         return assemble(
             "lightgbm", table, used, residuals, variance, write,
@@ -85,20 +84,14 @@ class Lightgbm(Law):
             return self.leaf
         return min(_LEAF, max(_FEWEST, int(table.known[metric].sum()) // _PART))
 
-    def _boost(self, table: Table, metric: int, rows: NDArray[np.bool_], draw: Array | None) -> Array:
-        """Trees ``(2 numbers a node)`` fitted to the runs ``rows`` that measured the metric; a member's where a draw is given."""
+    def _boost(self, table: Table, metric: int, rows: NDArray[np.bool_], draw: Array | None) -> _Boosted:
+        """Trees fitted to the runs ``rows`` that measured the metric; a member's where a draw is given."""
         chosen = np.flatnonzero(rows & table.known[metric])
         chosen = chosen if len(chosen) >= 2 else np.flatnonzero(table.known[metric])
         trees = self.trees if draw is None else self.member_trees
         weight = None if draw is None else draw[chosen]
-        mean = float(np.average(table.y[metric, chosen], weights=weight))
-        grown = _train(
-            table.x[chosen], table.y[metric, chosen] - mean, weight,
-            trees, self.rate * self.trees / trees, self._leaf(table, metric),
-        )  # fmt: skip
-        written = [_preorder(tree) for tree in grown] + [np.array([-1.0, 0.0])] * (trees - len(grown))
-        written[0][1::2][written[0][0::2] < 0] += mean
-        return np.concatenate(written)
+        rate = self.rate * self.trees / trees
+        return _Boosted.grow(table.x[chosen], table.y[metric, chosen], weight, trees, rate, self._leaf(table, metric))
 
     def _held_out(self, table: Table, draws: Array, seed: int) -> tuple[Array, Array]:
         """Per run and metric ``(N, M)``: measured less predicted when held out, and the members' variance there; else NaN."""
@@ -108,13 +101,11 @@ class Lightgbm(Law):
             outside, rows = fold != part, np.flatnonzero(fold == part)
             for m in range(len(table.metrics)):
                 known = rows[table.known[m, rows]]
-                build = Builder(table.domains)
-                one = build.tree(build.weights(), self._boost(table, m, outside, None))
-                bags = [self._boost(table, m, outside, draw) for draw in draws[:_HELD_OUT]]
-                each = build.tree(build.weights(), np.concatenate(bags), self.member_trees)
-                mean, members = build.graph().evaluate([one, each], table.x[known])
-                residuals[known, m] = table.y[m, known] - mean[:, 0]
-                variance[known, m] = members.var(axis=1, ddof=1) if members.shape[1] > 1 else 0.0
+                if known.size:
+                    x = table.x[known]
+                    residuals[known, m] = table.y[m, known] - self._boost(table, m, outside, None).predict(x)
+                    each = [self._boost(table, m, outside, draw).predict(x) for draw in draws[:_HELD_OUT]]
+                    variance[known, m] = np.var(each, axis=0, ddof=1)
         return residuals, variance
 
     def _status(self, table: Table, metric: int, forest: Array, note: str) -> str:
@@ -130,31 +121,61 @@ class Lightgbm(Law):
         return "; ".join(words) or "converged"
 
 
-def _train(x: Array, y: Array, weight: Array | None, trees: int, rate: float, leaf: int) -> list[Mapping[str, Any]]:
-    """The trees that LightGBM grows, as it writes them down; on one thread, the same every time."""
-    import lightgbm
+@dataclass(frozen=True, eq=False)
+class _Boosted:
+    """What LightGBM grew on losses less their mean: a booster asked for ``trees``, and that mean."""
 
-    settings = {
-        "objective": "regression", "learning_rate": rate, "min_data_in_leaf": leaf, "boost_from_average": False,
-        "num_threads": 1, "deterministic": True, "force_row_wise": True, "seed": 42, "verbosity": -1,
-    }  # fmt: skip
-    data = lightgbm.Dataset(x, y, weight=weight, params=settings)
-    model = lightgbm.train(settings, data, num_boost_round=trees)
-    return [tree["tree_structure"] for tree in model.dump_model()["tree_info"]]
+    booster: Any
+    trees: int
+    mean: float
+
+    @classmethod
+    def grow(cls, x: Array, y: Array, weight: Array | None, trees: int, rate: float, leaf: int) -> _Boosted:
+        """On one thread, the same every time."""
+        import lightgbm
+
+        settings = {
+            "objective": "regression", "learning_rate": rate, "min_data_in_leaf": leaf, "boost_from_average": False,
+            "num_threads": 1, "deterministic": True, "force_row_wise": True, "seed": 42, "verbosity": -1,
+        }  # fmt: skip
+        mean = float(np.average(y, weights=weight))
+        data = lightgbm.Dataset(x, y - mean, weight=weight, params=settings)
+        grown = lightgbm.train(settings, data, num_boost_round=trees, keep_training_booster=True)
+        return cls(grown, trees, mean)
+
+    def predict(self, x: Array) -> Array:
+        """Losses ``(N,)``."""
+        return np.asarray(self.booster.predict(x)) + self.mean
+
+    def written(self) -> Array:
+        """The trees as the graph's operation reads them; the mean is in the first one, absent trees are zero."""
+        trees = [_preorder(text) for text in self.booster.model_to_string().split("Tree=")[1:]]
+        trees += [[-1.0, 0.0] for _ in range(self.trees - len(trees))]
+        first = np.array(trees[0])
+        first[1::2][first[0::2] < 0] += self.mean
+        return np.concatenate([first, *trees[1:]])
 
 
-def _preorder(tree: Mapping[str, Any]) -> Array:
-    """A tree as the graph's operation reads it: nodes in preorder, two numbers each."""
-    return np.array([number for node in _nodes(tree) for number in node])
+def _preorder(text: str) -> list[float]:
+    """A tree from LightGBM's text: nodes in preorder, two numbers each.
 
-
-def _nodes(tree: Mapping[str, Any]) -> Iterator[tuple[float, float]]:
-    if "split_feature" not in tree:
-        yield -1.0, float(tree["leaf_value"])
-        return
-    yield float(tree["split_feature"]), float(tree["threshold"])
-    yield from _nodes(tree["left_child"])
-    yield from _nodes(tree["right_child"])
+    LightGBM numbers forks from 0; the child ``-1 - n`` is leaf n.
+    """
+    lines = text.partition("end of trees")[0].splitlines()
+    field = {name: values.split() for name, _, values in (line.partition("=") for line in lines)}
+    leaves = field["leaf_value"]
+    if len(leaves) == 1:
+        return [-1.0, float(leaves[0])]
+    out: list[float] = []
+    stack = [0]
+    while stack:
+        at = stack.pop()
+        if at < 0:
+            out += [-1.0, float(leaves[-1 - at])]
+        else:
+            out += [float(field["split_feature"][at]), float(field["threshold"][at])]
+            stack += [int(field["right_child"][at]), int(field["left_child"][at])]
+    return out
 
 
 def _moved(forest: Array, place: NDArray[np.int64]) -> Array:
