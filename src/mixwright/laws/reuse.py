@@ -94,16 +94,26 @@ class Combined:
     domains: tuple[str, ...]
     notes: tuple[str, ...] = ()
 
+    def over_today(self) -> Runs:
+        """The runs over today's domains, an earlier version's weight put on the domain that came after it."""
+        if self.runs.domains == self.domains:
+            return self.runs
+        weights = self.runs.weights @ self._onward(self.runs.domains).T
+        own = {m: tuple(d for d in names if d in self.domains) for m, names in self.runs.own.items()}
+        return replace(self.runs, domains=self.domains, weights=weights, own=own, related={})
+
+    def _onward(self, domains: Sequence[str]) -> Array:
+        """``(D, A)``: takes mixtures over ``domains`` to today's, earlier versions to what came after them."""
+        return np.array(
+            [[float(name == a or self.runs.related.get(name) == a) for a in domains] for name in self.domains]
+        )
+
     def today(self, fit: GraphFit) -> GraphFit:
         """A fit of these runs as a function of mixtures of today's domains."""
         if self.runs.domains == self.domains:
             return fit
-        back = np.array([[float(fit.domains[a] == name) for a in range(len(fit.domains))] for name in self.domains])
-        onward = back.copy()
-        for new, old in self.runs.related.items():
-            if new in self.domains and old in fit.domains:
-                onward[self.domains.index(new), fit.domains.index(old)] = 1.0
-        return through(fit, self.domains, back.T, fit.swept @ onward.T)
+        matrix = np.array([[float(name == a) for name in self.domains] for a in fit.domains])
+        return through(fit, self.domains, matrix, fit.swept @ self._onward(fit.domains).T)
 
 
 def combined(new: Runs, older: Sequence[tuple[Runs, Changes]]) -> Combined:

@@ -25,6 +25,7 @@ from mixwright.core.mixture import Mixture
 from mixwright.core.objective import Budget, Group, Objective, Within
 from mixwright.core.run import ModelSize
 from mixwright.curate.pipeline import Options as CurateOptions
+from mixwright.laws.reuse import Changes
 from mixwright.optimize.design import Options as DesignOptions
 from mixwright.store.documents import SourceOptions
 from mixwright.study.places import Placed, Where, read_yaml
@@ -191,13 +192,42 @@ class EngineOptions:
 
 
 @dataclass(frozen=True)
-class TableOptions:
-    """A table of finished runs instead of text: its ``path``, a second file with the ``metrics``, and header patterns."""
+class TableFile:
+    """One table of finished runs: its ``path``, a second file with the ``metrics``, and how its columns are named.
+
+    ``weights`` and ``losses`` are patterns of headers, ``columns`` maps our name of any other column to the file's,
+    ``units`` is the unit of the losses (or of some metrics), ``tokens_per_step`` gives tokens where only steps are, and
+    ``step`` takes all runs at that step instead of at their last.
+    """
 
     path: str
     metrics: str | None = None
     weights: str | None = None
     losses: str | None = None
+    columns: Mapping[str, str] = field(default_factory=dict)
+    units: str | Mapping[str, str] | None = None
+    tokens_per_step: Annotated[float, Gt(0)] | None = None
+    step: Annotated[int, Ge(0)] | None = None
+
+
+@dataclass(frozen=True)
+class OlderTable(TableFile):
+    """A table of runs over earlier domains, and the ``changes`` that made them those of today."""
+
+    changes: Changes = field(default_factory=Changes)
+
+
+@dataclass(frozen=True)
+class TableOptions(TableFile):
+    """A table of finished runs instead of text; ``own`` maps metrics to their domains, ``older`` are tables before it."""
+
+    own: Mapping[str, str | tuple[str, ...]] = field(default_factory=dict)
+    older: tuple[OlderTable, ...] = ()
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """Every file that is read."""
+        return tuple(path for table in (self, *self.older) for path in (table.path, table.metrics) if path)
 
 
 @dataclass(frozen=True)
@@ -312,6 +342,10 @@ def _check_keys(values: Any, kind: Any, where: Where, placed: Placed) -> None:
         options = [option for option in typing.get_args(kind) if option is not type(None)]
         nested = [option for option in options if dataclasses.is_dataclass(option) or typing.get_origin(option)]
         return _check_keys(values, nested[0], where, placed) if len(nested) == 1 else None
+    if origin is tuple and isinstance(values, list):
+        for number, value in enumerate(values):
+            _check_keys(value, typing.get_args(kind)[0], (*where, number), placed)
+        return None
     if not isinstance(values, dict):
         return None
     if isinstance(origin, type) and issubclass(origin, Mapping):

@@ -29,9 +29,11 @@ from mixwright.core.run import ModelSize, Run
 from mixwright.core.schedule import Schedule
 from mixwright.engine.task import Engine
 from mixwright.laws import GraphFit, load_fit
+from mixwright.laws.reuse import Combined
 from mixwright.store.artifact import Artifact, Draft, Workspace, content_key, file_hash, write_atomic, write_json
+from mixwright.store.runs import RunTable
 from mixwright.study import publish, verdict
-from mixwright.study.config import Study, settings
+from mixwright.study.config import Study, TableFile, settings
 from mixwright.study.listener import Listener, StageEnd
 
 #: raise the number of a stage whose meaning changes, so that old artifacts are not taken for new ones
@@ -213,7 +215,7 @@ class Flow:
     @cached_property
     def _table_hash(self) -> list[str]:
         assert self.study.runs is not None
-        paths = [self.root / p for p in (self.study.runs.path, self.study.runs.metrics) if p]
+        paths = [self.root / path for path in self.study.runs.paths]
         for path in paths:
             if not path.is_file():
                 raise DataError(
@@ -280,21 +282,35 @@ class Flow:
 
     @cached_property
     def table(self) -> Runs:
-        """The runs a fit is made on, failed ones included."""
+        """The runs a fit is made on, failed ones included, over the domains of today."""
         if self.study.runs is None:
             return self._observed("sweep")
-        return self._read_table[0]
+        return self._tables[0].over_today()
 
     @cached_property
-    def _read_table(self) -> tuple[Runs, tuple[str, ...]]:
-        """The user's own table, and what reading it had to say."""
-        from mixwright.store.runs import read_runs
+    def fitted_on(self) -> Runs:
+        """The same runs as laws see them: earlier versions of revised domains are domains of their own."""
+        return self._tables[0].runs if self.study.runs else self.table
+
+    @cached_property
+    def _tables(self) -> tuple[Combined, tuple[str, ...]]:
+        """The user's own tables, and what reading them had to say."""
+        from mixwright.laws.reuse import combined
 
         options = self.study.runs
         assert options is not None
-        second = self.root / options.metrics if options.metrics else None
-        read = read_runs(self.root / options.path, metrics_path=second, weights=options.weights, losses=options.losses)
-        return read.runs, read.notes
+        new, older = self._read(options, own=options.own), [self._read(table) for table in options.older]
+        both = combined(new.runs, [(read.runs, o.changes) for read, o in zip(older, options.older, strict=True)])
+        return both, (*new.notes, *(note for read in older for note in read.notes), *both.notes)
+
+    def _read(self, options: TableFile, own: Mapping[str, str | Sequence[str]] | None = None) -> RunTable:
+        from mixwright.store.runs import read_runs
+
+        return read_runs(
+            self.root / options.path, metrics_path=self.root / options.metrics if options.metrics else None,
+            weights=options.weights, losses=options.losses, columns=options.columns, units=options.units, own=own,
+            tokens_per_step=options.tokens_per_step, step=options.step,
+        )  # fmt: skip
 
     @cached_property
     def metric_weights(self) -> dict[str, float]:
@@ -433,8 +449,8 @@ class Flow:
     def _fit(self, draft: Draft) -> dict[str, Any]:
         from mixwright.laws.validation import fit_chosen, validate
 
-        notes = self._read_table[1] if self.study.runs else ()
-        usable = self.table.usable()
+        notes = self._tables[1] if self.study.runs else ()
+        usable = self.fitted_on.usable()
         weights = np.array([self.metric_weights.get(m, 0.0) for m in usable.metrics])
         law = self.study.law
         validation = validate(
@@ -443,6 +459,7 @@ class Flow:
             on_progress=lambda fraction: self.listener.progress("cross-validation", fraction, {}),
         )  # fmt: skip
         fit = fit_chosen(usable, validation.chosen, rng=rng(self.study.seed, "fit"))
+        fit = self._tables[0].today(fit) if self.study.runs else fit
         write_json(draft.path / "fit.json", fit.to_dict())
         write_json(
             draft.path / "validation.json",

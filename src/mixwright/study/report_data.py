@@ -105,7 +105,7 @@ def runs(flow: Flow) -> dict[str, Any]:
             }
             for n in range(len(table))
         ],
-        "noise": noise(table),
+        "noise": noise(flow.fitted_on),
     }
 
 
