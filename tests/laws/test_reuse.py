@@ -195,7 +195,7 @@ def test_a_revised_domain_is_expected_to_be_like_its_earlier_version(law: str) -
         np.abs(fitted(law, replace(wide, related=related)).predict(at).mean - truth).mean()
         for related in ({}, {"code-2": "code"})
     )
-    assert tied < 0.5 * apart
+    assert tied < 0.6 * apart
 
 
 # ---- the exact special case --------------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mixwright.laws._solver import Problems, solve
-from mixwright.laws._table import Table
+from mixwright.laws._table import Table, alike
 from mixwright.laws.graph import Builder
 
 Array = NDArray[np.float64]
@@ -175,7 +175,8 @@ def _prior(table: Table, w: Array, hyper: Hyper) -> tuple[Array, Array]:
     centre[:, mid] = hyper.bonus * table.own + level[:, None]
     centre[:, end] = hyper.power
     centre[:, -1] = np.log(EPSILON)
-    return R, np.matmul(R, centre[:, :, None])[:, :, 0]
+    q = np.matmul(R, centre[:, :, None])[:, :, 0]
+    return alike(R, q, table, [(mid, WIDTH_C), (end, WIDTH_G)])
 
 
 def _problems(table: Table, w: Array, hyper: Hyper, R: Array, q: Array) -> Problems:
@@ -196,9 +197,7 @@ def _started(table: Table, w: Array, problems: Problems) -> Array:
         start[:, 1 + size : 1 + 2 * size] = np.log(POWER)
         start[:, -1] = np.log(EPSILON)
     both = Problems.joined([problems, problems])
-    solved = solve(
-        lambda t: evaluate(t, table.x), starts.reshape(2 * count, -1), both, iterations=30, tolerance=1e-4
-    )
+    solved = solve(lambda t: evaluate(t, table.x), starts.reshape(2 * count, -1), both, iterations=30, tolerance=1e-4)
     best = solved.objective.reshape(2, count).argmin(axis=0)
     return np.asarray(solved.theta.reshape(2, count, -1)[best, np.arange(count)])
 
@@ -223,7 +222,9 @@ def _learn(table: Table, w: Array, theta: Array, covariance: Array, f: Array, J:
 
 def _bonus(own: NDArray[np.bool_], away: Array) -> float:
     """How much more a metric's own domain counts than the others, from all metrics that have one."""
-    each = [row[mine].mean() - row[~mine].mean() for row, mine in zip(away, own, strict=True) if 0 < mine.sum() < len(mine)]
+    each = [
+        row[mine].mean() - row[~mine].mean() for row, mine in zip(away, own, strict=True) if 0 < mine.sum() < len(mine)
+    ]
     return float((_BELIEF_BONUS * BONUS + sum(each)) / (_BELIEF_BONUS + len(each)))
 
 

@@ -18,7 +18,7 @@ from annotated_types import Gt
 from numpy.typing import NDArray
 
 from mixwright.laws._fitting import FormLaw, Prior, centred
-from mixwright.laws._table import Table, losses_positive, tied
+from mixwright.laws._table import Table, alike, losses_positive
 from mixwright.laws.graph import Builder
 
 Array = NDArray[np.float64]
@@ -86,17 +86,14 @@ class Additive(FormLaw):
         R[:, 0, 0] = 1 / self.width_e
         R[:, mid, mid] = centred(domains) / self.width_c
         R[:, end, end] = np.eye(domains) / self.width_g
-        alike = tied(table, domains) / RELATED
-        R = np.concatenate([R, np.zeros((count, 2 * len(alike), 1 + 2 * domains))], axis=1)
-        R[:, 1 + 2 * domains : 1 + 2 * domains + len(alike), mid] = alike / self.width_c
-        R[:, 1 + 2 * domains + len(alike) :, end] = alike / self.width_g
         centre = np.zeros((count, 1 + 2 * domains))
         centre[:, 0] = np.log(0.75 * lowest)
         centre[:, mid] = bonus * table.own
         centre[:, end] = power
         low, high = np.full_like(centre, -np.inf), np.full_like(centre, np.inf)
         high[:, end] = 0.0  # g <= 1: convex
-        return Prior(R, np.matmul(R, centre[:, :, None])[:, :, 0], low, high)
+        q = np.matmul(R, centre[:, :, None])[:, :, 0]
+        return Prior(*alike(R, q, table, [(mid, self.width_c), (end, self.width_g)]), low, high)
 
     def write(self, build: Builder, theta: Array) -> int:
         """Members' c and g laid end to end: exp(c + g log r), summed in blocks, inverted, plus E."""
@@ -119,9 +116,6 @@ class Additive(FormLaw):
         }
 
 
-#: how far a new version of a domain is likely to be from the earlier one, over the widths of c and log g; an assumption,
-#: since no published table has both
-RELATED = 0.3
 #: the common power g before any run is seen
 _POWER = 0.5
 #: the own domain's bonus before any run is seen, and the weight of that belief in metrics
