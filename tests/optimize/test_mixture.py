@@ -12,8 +12,8 @@ from mixwright.core.errors import DataError, StudyError
 from mixwright.core.mixture import Mixture
 from mixwright.core.objective import Group, Objective
 from mixwright.laws import GraphFit
-from mixwright.optimize.mixture import hull_distance, optimize
-from mixwright.optimize.simplex import Region
+from mixwright.optimize.mixture import optimize
+from mixwright.optimize.simplex import Region, hull_distance
 
 
 def natural(fit: GraphFit) -> Mixture:
@@ -128,8 +128,10 @@ def test_bounds_that_bind_are_named_with_their_price(known: Callable[..., GraphF
     assert f"The ceiling of {name} (0.4) binds" in words
     assert f"The floor of {worst} (0.3) binds" in words
     eased = optimize(fit, replace_bound(held, name, 0.41), natural=natural(fit))
-    price = next(float(s.rsplit(" ", 1)[1].rstrip(".")) for s in found.active if "ceiling" in s)
-    np.testing.assert_allclose(found.gain.value - eased.gain.value, price, rtol=0.15)
+    price = next(p for p in found.prices if p.kind == "ceiling")
+    assert (price.name, price.stated) == (name, 0.4)
+    np.testing.assert_allclose(found.gain.value - eased.gain.value, price.price / 100, rtol=0.15)
+    assert f"0.01 more room would lower the objective by {price.price / 100:.2g} nats/token." in words
 
 
 def replace_bound(objective: Objective, name: str, ceiling: float) -> Objective:
@@ -142,7 +144,10 @@ def test_an_epoch_cap_is_told_from_a_ceiling_and_epochs_are_counted(known: Calla
     supply = np.full(3, 1e6)
     supply[best] = 1e5
     found = optimize(fit, Objective(epoch_cap=4), natural=natural(fit), tokens=1e6, supply=supply)
-    assert any(f"The epoch cap of {fit.domains[best]} binds (4 epochs of 100,000 tokens" in s for s in found.active)
+    assert any(
+        f"The epoch cap of {fit.domains[best]} (4 epochs of 100,000 tokens: a weight of at most 0.4) binds" in s
+        for s in found.active
+    )
     np.testing.assert_allclose(found.epochs[fit.domains[best]], 4.0, rtol=1e-6)
     assert not any("Epochs are unknown" in note for note in found.notes)
     unknown = optimize(fit, Objective(epoch_cap=4), natural=natural(fit))
@@ -185,7 +190,9 @@ def test_what_does_not_fit_together_is_refused(known: Callable[..., GraphFit]) -
     fit = known("additive")
     with pytest.raises(DataError, match="natural mixture is over a, b, but"):
         optimize(fit, Objective(), natural=Mixture.uniform(("a", "b")))
-    with pytest.raises(StudyError, match=r"the floors sum to 1\.2"):
+    with pytest.raises(
+        StudyError, match=r"the floor of d0 \(0\.6\) and the floor of d1 \(0\.6\) contradict each other"
+    ):
         optimize(fit, Objective(floors={"d0": 0.6, "d1": 0.6}), natural=natural(fit))
     with pytest.raises(StudyError, match="the runs have only target:0, target:1"):
         optimize(fit, Objective(metrics={"val:x": 1}), natural=natural(fit))

@@ -281,7 +281,7 @@ class Objective:
         if self.within is not None:
             prior = self.within.over(mixture.domains, named or {})
             inside = inside and (self.within.l1 is None or float(np.abs(w - prior).sum()) <= self.within.l1 + 1e-9)
-            inside = inside and (self.within.kl is None or divergence(w, prior) <= self.within.kl + 1e-9)
+            inside = inside and (self.within.kl is None or float(divergence(w, prior)) <= self.within.kl + 1e-9)
         return inside
 
     def cost(self, mixture: Mixture) -> float:
@@ -316,11 +316,10 @@ class Objective:
         return cls(**{**values, "groups": groups, "budgets": budgets, "within": within})
 
 
-def divergence(weights: NDArray[np.float64], prior: NDArray[np.float64]) -> float:
-    """The Kullback-Leibler divergence sum(w log(w / p)) in nats; inf where w > 0 and p is 0."""
-    used = weights > 0
-    with np.errstate(divide="ignore"):
-        return float((weights[used] * np.log(weights[used] / prior[used])).sum())
+def divergence(weights: NDArray[np.float64], prior: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The Kullback-Leibler divergence sum(w log(w / p)) in nats of mixtures ``(..., D)``; inf where w > 0 and p is 0."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.asarray(np.where(weights > 0, weights * np.log(weights / prior), 0.0).sum(axis=-1))
 
 
 def _over(weights: Mapping[str, float], metrics: Sequence[str], what: str) -> NDArray[np.float64]:
