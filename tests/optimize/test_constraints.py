@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Callable
 from dataclasses import replace
+from statistics import NormalDist
+from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, event, given, settings
+from hypothesis import strategies as st
 
+from mixwright.core.errors import StudyError
 from mixwright.core.mixture import Mixture
 from mixwright.core.objective import Budget, Group, Objective, Within
 from mixwright.laws import GraphFit
@@ -70,6 +76,8 @@ def allowed(fit: GraphFit, objective: Objective) -> Callable[[np.ndarray], np.nd
 
     def holds(w: np.ndarray) -> np.ndarray:
         good = np.ones(len(w), dtype=bool)
+        for name, value in objective.fixed.items():
+            good &= np.abs(w[:, names.index(name)] - value) <= 1e-9
         for name, bound in objective.floors.items():
             good &= w[:, names.index(name)] >= bound - 1e-12
         for name, bound in objective.ceilings.items():
@@ -98,8 +106,13 @@ def allowed(fit: GraphFit, objective: Objective) -> Callable[[np.ndarray], np.nd
     return holds
 
 
+def over(objective: Objective, fit: GraphFit) -> Objective:
+    """The objective with the costs of the fit's domains alone."""
+    return replace(objective, costs={d: cost for d, cost in objective.costs.items() if d in fit.domains})
+
+
 def found_and_brute(fit: GraphFit, objective: Objective) -> tuple[Optimum, float, float]:
-    objective = replace(objective, costs={d: cost for d, cost in objective.costs.items() if d in fit.domains})
+    objective = over(objective, fit)
     q = objective.metric_weights(fit.metrics)
     held = {fit.domains.index(name): value for name, value in objective.fixed.items()}
     held |= {d: 0.0 for d, name in enumerate(fit.domains) if _outside_prior(objective, name)}
@@ -169,6 +182,195 @@ def test_a_trust_distance_agrees_with_brute_force(known: Callable[..., GraphFit]
     found, ours, best = found_and_brute(fit, KINDS["trust"])
     assert abs(ours - best) < 1e-6
     np.testing.assert_allclose(hull_distance(found.mixture.weights, fit.swept), 0.05, atol=1e-7)
+
+
+# ---- the same problem said otherwise, and drawn at random ----
+
+
+@given(seed=st.integers(0, 10_000))
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_no_allowed_mixture_is_better_whatever_the_constraints(seed: int, known: Callable[..., GraphFit]) -> None:
+    draw = np.random.default_rng(seed)
+    size = int(draw.integers(2, 6))
+    fit = known(str(draw.choice(["additive", "exponential"])), size, seed=seed)
+    objective = drawn_objective(fit, draw)
+    drawn = np.concatenate([draw.dirichlet(np.full(size, spread), 4000) for spread in (0.3, 1.0, 5.0)])
+    near = natural(fit).weights + 0.3 * draw.random((4000, 1)) * (drawn[:4000] - natural(fit).weights)
+    points = held_at(np.concatenate([drawn, near]), fit, objective)
+    points = points[allowed(fit, objective)(points)]
+    try:
+        found = optimize(fit, objective, natural=natural(fit), tokens=TOKENS, supply=supply(fit))
+    except StudyError as error:
+        said = str(error)
+    else:
+        said = ""
+    if said:
+        event("refused")
+        assert "The smallest change that allows one" in said
+        assert not len(points)
+        return
+    assert _on_edge(fit, objective, found)
+    q = objective.metric_weights(fit.metrics)
+    if len(points):
+        assert float(fit.mean(found.mixture.weights[None], q)[0]) <= fit.mean(points, q).min() + 1e-9
+
+
+def held_at(points: np.ndarray, fit: GraphFit, objective: Objective) -> np.ndarray:
+    """The points with fixed weights set and the other weights in proportion; none if those sum to more than 1."""
+    held = np.array([name in objective.fixed for name in fit.domains])
+    rest = 1 - sum(objective.fixed.values())
+    if not held.any() or rest <= 0 or held.all():
+        return points if not held.any() else points[:0]
+    out = np.where(held, [objective.fixed.get(name, 0.0) for name in fit.domains], points)
+    out[:, ~held] *= (rest / points[:, ~held].sum(axis=1))[:, None]
+    return out
+
+
+def drawn_objective(fit: GraphFit, draw: np.random.Generator) -> Objective:
+    """Some constraints of some kinds, often tight, sometimes impossible."""
+    names, size = fit.domains, len(fit.domains)
+
+    def some(low: float, high: float) -> dict[str, float]:
+        return {name: float(draw.uniform(low, high)) for name in names if draw.random() < 0.3}
+
+    parts: dict[str, Any] = {
+        "floors": some(0, 0.5 / size), "ceilings": some(0.5 / size, 1), "fixed": some(0, 1.0 / size) if size > 3 else {},
+        "epoch_cap": float(draw.uniform(1, 8)),
+        "groups": {"g": Group(names[: size // 2 + 1], float(draw.uniform(0, 0.5)), float(draw.uniform(0.5, 1)))},
+        "within": Within("natural", kl=float(draw.uniform(0, 0.3)), l1=float(draw.uniform(0, 1))),
+        "cost_cap": float(draw.uniform(0.3, 2)), "budgets": {"target:1": Budget(nats=float(draw.uniform(-0.02, 0.1)))},
+    }  # fmt: skip
+    chosen = {key: value for key, value in parts.items() if draw.random() < 0.4}
+    costs = {name: float(draw.uniform(0, 3)) for name in names} if "cost_cap" in chosen else {}
+    return Objective(**chosen, costs=costs)
+
+
+@pytest.mark.parametrize("kind", ["nothing", "groups", "kl", "l1", "cost", "budget"])
+def test_the_order_of_domains_changes_nothing(kind: str, known: Callable[..., GraphFit]) -> None:
+    fit, order = known("exponential", 4, metrics=2), [2, 0, 3, 1]
+    other = reordered(fit, order)
+    first, second = (
+        optimize(f, over(KINDS[kind], fit), natural=natural(fit), tokens=TOKENS, supply=amount)
+        for f, amount in ((fit, supply(fit)), (other, supply(fit)[order]))
+    )
+    assert abs(first.gain.value - second.gain.value) < 1e-9
+    assert first.mixture.l1(second.mixture) < 1e-5
+
+
+def reordered(fit: GraphFit, order: list[int]) -> GraphFit:
+    """The same law over a reordered axis: every list of one number per domain is reordered."""
+    size = len(order)
+    nodes = [
+        replace(node, value=tuple(np.array(node.value).reshape(-1, size)[:, order].ravel()))
+        if (node.op == "const" and len(node.value) % size == 0 and len(node.value) not in (1, 16)) else node
+        for node in fit.graph.nodes
+    ]  # fmt: skip
+    names = tuple(fit.domains[d] for d in order)
+    return replace(
+        fit, domains=names, graph=type(fit.graph)(names, tuple(nodes), fit.graph.outputs), swept=fit.swept[:, order]
+    )
+
+
+# ---- what constraints cost ----
+
+EASED: dict[str, tuple[Objective, Callable[[Objective, float], Objective], float]] = {
+    "floor": (Objective(floors={"d0": 0.3}), lambda o, by: replace(o, floors={"d0": 0.3 - by}), 1e-4),
+    "ceiling": (Objective(ceilings={"d1": 0.1}), lambda o, by: replace(o, ceilings={"d1": 0.1 + by}), 1e-4),
+    "fixed weight": (Objective(fixed={"d2": 0.4}), lambda o, by: replace(o, fixed={"d2": 0.4 + by}), 1e-4),
+    "epoch cap": (Objective(epoch_cap=2.0), lambda o, by: replace(o, epoch_cap=2.0 + by), 1e-3),
+    "group floor": (
+        Objective(groups={"g": Group(("d0", "d1"), 0.8, 1.0)}),
+        lambda o, by: replace(o, groups={"g": Group(("d0", "d1"), 0.8 - by, 1.0)}), 1e-4,
+    ),
+    "group ceiling": (
+        Objective(groups={"g": Group(("d0", "d1"), 0.0, 0.2)}),
+        lambda o, by: replace(o, groups={"g": Group(("d0", "d1"), 0.0, 0.2 + by)}), 1e-4,
+    ),
+    "cost cap": (Objective(costs={"d0": 3.0, "d1": 1.0}, cost_cap=0.3), lambda o, by: replace(o, cost_cap=0.3 + by), 1e-4),
+    "l1": (Objective(within=Within("natural", l1=0.2)), lambda o, by: replace(o, within=Within("natural", l1=0.2 + by)), 1e-4),
+    "kl": (Objective(within=Within("natural", kl=0.02)), lambda o, by: replace(o, within=Within("natural", kl=0.02 + by)), 1e-5),
+    "budget": (
+        Objective(metrics={"target:0": 1}, budgets={"target:1": Budget(nats=0.0)}),
+        lambda o, by: replace(o, budgets={"target:1": Budget(nats=by)}), 1e-5,
+    ),
+    "trust": (Objective(trust=0.05), lambda o, by: replace(o, trust=0.05 + by), 1e-4),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", list(EASED))
+def test_a_price_is_what_more_room_gains(kind: str, known: Callable[..., GraphFit]) -> None:
+    objective, ease, by = EASED[kind]
+    fit = narrow(known("additive", 3, seed=5))
+    q = objective.metric_weights(fit.metrics)
+
+    def best(this: Objective) -> Optimum:
+        return optimize(fit, this, natural=natural(fit), tokens=TOKENS, supply=supply(fit))
+
+    found = best(objective)
+    price = sum(p.price for p in found.prices if p.kind == kind)
+    less, more = (float(fit.mean(best(ease(objective, s * by)).mixture.weights[None], q)[0]) for s in (-1, 1))
+    np.testing.assert_allclose(price, (less - more) / (2 * by), rtol=0.02, atol=1e-6)
+    assert any(p.kind == kind and abs(p.price) > 1e-4 and p.words in found.active for p in found.prices)
+
+
+# ---- no mixture, or none surely better ----
+
+
+def test_budgets_that_contradict_are_named_with_the_least_change(known: Callable[..., GraphFit]) -> None:
+    fit = known("additive", 3, seed=5)
+    alone = [optimize(fit, Objective(metrics={m: 1.0}), natural=natural(fit)).losses[0].value for m in fit.metrics]
+    tight = {"target:0": Budget(at_most=alone[0] + 1e-3), "target:1": Budget(at_most=alone[1] + 1e-3)}
+    with pytest.raises(StudyError) as raised:
+        optimize(fit, Objective(budgets=tight, floors={"d0": 0.0}), natural=natural(fit))
+    words = str(raised.value)
+    assert "the budget of target:0 (at most" in words
+    assert "and the budget of target:1 (at most" in words
+    assert "contradict each other. The smallest change" in words
+    assert "floor" not in words
+    changes = {name: float(by) for name, by in re.findall(r"raise the budget of (\S+) by (\S+) nats", words)}
+    grid = simplex_grid(3, 400)
+    excess = sum(np.maximum(fit.mean(grid, np.eye(2)[m]) - alone[m] - 1e-3, 0) for m in range(2))
+    np.testing.assert_allclose(sum(changes.values()), excess.min(), rtol=0.02, atol=2e-5)
+    wide = {
+        m: Budget(at_most=b.at_most + changes.get(m, 0.0) + 1e-5) for m, b in tight.items() if b.at_most is not None
+    }
+    assert optimize(fit, Objective(budgets=wide), natural=natural(fit)).gap is not None
+
+
+def test_a_budget_that_a_ceiling_forbids_names_both(known: Callable[..., GraphFit]) -> None:
+    fit = known("exponential", 3, seed=2)
+    free = optimize(fit, Objective(metrics={"target:0": 1.0}), natural=natural(fit))
+    best = max(free.mixture.to_dict().items(), key=lambda item: item[1])[0]
+    budget = {"target:0": Budget(at_most=free.losses[0].value + 0.01)}
+    with pytest.raises(
+        StudyError, match=rf"the budget of target:0 .* and the ceiling of {best} \(0.1\) contradict each other"
+    ):
+        optimize(fit, Objective(ceilings={best: 0.1}, floors={"d0": 0.001}, budgets=budget), natural=natural(fit))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_quantile_agrees_with_brute_force(seed: int, known: Callable[..., GraphFit]) -> None:
+    fit = known("additive", 3, seed=seed, wobble=0.3)
+    fit = replace(fit, misfit=4e-4 * np.eye(2))
+    base, q, z = natural(fit).weights, np.full(2, 0.5), NormalDist().inv_cdf(0.9)
+
+    def quantile(w: np.ndarray) -> np.ndarray:
+        mean, spread = fit.difference(w, base, q)
+        return mean + z * spread
+
+    found = optimize(fit, Objective(risk=0.9), natural=natural(fit))
+    _, best = brute_force(quantile, lambda w: np.ones(len(w), dtype=bool), 3)
+    assert abs(float(quantile(found.mixture.weights[None])[0]) - best) < 1e-6
+    assert found.gap is None
+    assert "a quantile of the gain is not convex" in found.certificate
+    assert found.mixture.l1(found.natural) < optimize(fit, Objective(), natural=natural(fit)).mixture.l1(found.natural)
+
+
+def test_without_a_sure_gain_the_quantile_stays_where_one_is(known: Callable[..., GraphFit]) -> None:
+    fit = replace(known("additive", 3, wobble=2.0), misfit=np.eye(2))
+    found = optimize(fit, Objective(risk=0.95), natural=natural(fit))
+    assert found.mixture.l1(found.natural) < 1e-4
+    assert any("The best mixture is the natural one" in note for note in found.notes)
 
 
 # ---- brute force, which shares no code with the optimizer ----

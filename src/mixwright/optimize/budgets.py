@@ -43,7 +43,9 @@ def limits(fit: GraphFit, objective: Objective, reference: Array, values: GraphF
     out = []
     for (name, budget), q in zip(objective.budgets.items(), rows, strict=True):
         at_reference = float((values or fit).mean(reference[None], q)[0])
-        words = f"{budget.words()}, {budget.limit(at_reference):.4g}"
+        words = budget.words()
+        if budget.at_most is None:
+            words += f", {budget.limit(at_reference):.4g}"
         out.append(Limit(name, Expected(fit, q), budget.limit(at_reference), words))
     return tuple(out)
 

@@ -163,7 +163,11 @@ class Region:
         if not np.all(np.isfinite(w)):
             return self.centre
         w = np.where(w - self.low < _SNAP, self.low, np.where(self.high - w < _SNAP, self.high, w))
-        return np.asarray(_onto_box(w[None], self.low, self.high)[0])
+        free = (w > self.low) & (w < self.high)
+        missing = 1 - float(w.sum())
+        if not free.any() or abs(missing) > 1e-6:
+            return np.asarray(_onto_box(w[None], self.low, self.high)[0])
+        return np.asarray(np.clip(w + free * (missing / free.sum()), self.low, self.high))
 
     def step(self, w: Array, H: Array, slope: Array, G: Array | None = None, h: Array | None = None) -> Array:
         """The step from an allowed ``w`` that minimizes ``s · H s / 2 + slope · s`` while ``w + s`` stays allowed.
