@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -108,17 +108,45 @@ def fit(
     metrics: Annotated[Path | None, typer.Option(help="A second table with the losses, joined by run id.")] = None,
     weights: Annotated[str | None, typer.Option(help="Pattern of the weight columns, such as 'train/*'.")] = None,
     losses: Annotated[str | None, typer.Option(help="Pattern of the loss columns, such as 'valid/*'.")] = None,
+    column: Annotated[list[str] | None, typer.Option(help="Another name of a column, as in 'metric=task'.")] = None,
+    units: Annotated[str | None, typer.Option(help="Unit of the losses, if not nats/token.")] = None,
+    own: Annotated[list[str] | None, typer.Option(help="A metric's own domain, as in 'val:Books=books'.")] = None,
+    tokens_per_step: Annotated[float | None, typer.Option(help="Tokens a step, where only steps are given.")] = None,
+    step: Annotated[int | None, typer.Option(help="Take all runs at this step, not at their last.")] = None,
     study: StudyPath = HERE,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Fit laws to the runs of the sweep, or to a table of your own."""
     if runs is not None:
-        _study_for_table(runs, study, {"metrics": metrics, "weights": weights, "losses": losses})
+        named = {name: theirs[-1] for name, theirs in _pairs("column", column).items()}
+        _study_for_table(
+            runs, study,
+            {"metrics": metrics, "weights": weights, "losses": losses, "columns": named, "units": units,
+             "own": _pairs("own", own), "tokens_per_step": tokens_per_step, "step": step},
+        )  # fmt: skip
     _stage("fit", study, quiet=quiet, as_json=as_json)
 
 
-def _study_for_table(runs: Path, study: Path, options: dict[str, Path | str | None]) -> None:
+def _pairs(flag: str, given: list[str] | None) -> dict[str, list[str]]:
+    """``name=value`` flags as a mapping to the values given for a name."""
+    out: dict[str, list[str]] = {}
+    for text in given or ():
+        name, equals, value = text.rpartition("=")
+        if not (equals and name and value):
+            raise StudyError(f"--{flag} is written NAME=VALUE; got {text!r}.")
+        out.setdefault(name, []).append(value)
+    return out
+
+
+def _plain(value: Any) -> Any:
+    """Equal for what a study and flags say in different words: single values as lists of one, numbers as numbers."""
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    return [value] if isinstance(value, str) else list(value) if isinstance(value, (list, tuple)) else value
+
+
+def _study_for_table(runs: Path, study: Path, options: dict[str, Any]) -> None:
     """A study for this table: written if there is none; one that says otherwise is not overruled."""
     from mixwright.study.config import read_study
     from mixwright.study.template import table_study
@@ -126,14 +154,14 @@ def _study_for_table(runs: Path, study: Path, options: dict[str, Path | str | No
     if not runs.is_file():
         raise StudyError(f"There is no table of runs at {runs}.")
     folder = study.resolve().parent
-    given = {k: os.path.relpath(v, folder) if isinstance(v, Path) else v for k, v in options.items() if v}
+    given = {k: os.path.relpath(v, folder) if isinstance(v, Path) else v for k, v in options.items() if v or v == 0}
     if not study.exists():
         table_study(runs, study, given)
         typer.echo(f"Wrote {study}: the objective is the mean of all metrics, without caps. Change it there.", err=True)
         return
     table = read_study(study).runs
     same = table is not None and (folder / table.path).resolve() == runs.resolve()
-    if not same or any(getattr(table, key) != value for key, value in given.items()):
+    if not same or any(_plain(getattr(table, key)) != _plain(value) for key, value in given.items()):
         raise StudyError(
             f"{study} already says which runs to fit ({table.path if table else 'those of its own sweep'}). Edit its runs "
             "section, or give another place with --study."

@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -64,9 +65,9 @@ def init(folder: Path, file: Path) -> str:
     return text
 
 
-def table_study(table: Path, file: Path, options: Mapping[str, str | None]) -> str:
+def table_study(table: Path, file: Path, options: Mapping[str, Any]) -> str:
     """Write a commented study for someone who has only a table of runs; returns its text."""
-    extra = "".join(f"  {key}: {_quoted(value)}\n" for key, value in options.items() if value)
+    extra = "".join(f"  {key}: {_quoted(value)}\n" for key, value in options.items())
     path = os.path.relpath(table, file.resolve().parent)
     text = f"""\
 # A study that starts from a finished table of runs. Commands: mixwright fit, mixwright optimize, mixwright run.
@@ -75,7 +76,9 @@ title: {_quoted(table.stem)}
 
 runs:
   path: {_quoted(path)}
-{extra}
+{extra}  # own: {{}}             # {{metric: domain or [domains]}} where names do not tell; more settings: docs/formats.md
+  # older: []           # [{{path: before.csv, changes: {{split, merged, added, removed, revised}}}}]: docs/changing-domains.md
+
 # What you train on today, {{domain: weight}}; gains are measured against it. Without it: the mean mixture of the table.
 # current: {{}}
 
@@ -159,7 +162,7 @@ def _first_row(file: SourceFile) -> dict[str, object]:
     return {}
 
 
-def _quoted(value: str | None) -> str:
+def _quoted(value: Any) -> str:
     return (
         str(yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=10_000))
         .removesuffix("\n")
