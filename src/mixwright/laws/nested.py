@@ -65,6 +65,26 @@ class Nested(Law):
             return _named(inner, runs.metrics)
         return _named(_carry(inner, target, members, noise), runs.metrics)
 
+    def forecast(self, runs: Runs, tokens: Sequence[float], rng: np.random.Generator) -> Forecast:
+        """Loss curves of every mixture of the table at the target's size, from the step and the size law alone.
+
+        Deterministic given ``rng``. Cost: the step law once, the size law once per value of ``tokens``.
+        """
+        seed = int(rng.integers(1 << 62))
+        usable = _sorted(runs.usable())
+        steps = self.steps.fit(usable, stream(seed, "steps"))
+        means, members = [], []
+        for count in tokens:
+            mean = steps.mean(float(count))
+            carried = replace(steps.last, losses=mean, tokens=np.full(len(mean), float(count)), step=())
+            target, away = self._over_sizes(carried, steps.members(float(count)) - mean, seed)
+            means.append(target.losses)
+            members.append(target.losses + away)
+        return Forecast(
+            target.run_id, target.mixtures(), target.metrics, np.asarray(tokens, dtype=np.float64), np.stack(means),
+            np.stack(members, axis=1),
+        )  # fmt: skip
+
     def _over_steps(self, runs: Runs, seed: int) -> tuple[Runs, Array, Array]:
         """Runs at the target's tokens, the members' deviations ``(B, R, M)``, and a checkpoint's noise covariance."""
         last = runs.last()
@@ -94,6 +114,38 @@ class Nested(Law):
             runs.take(first), losses=np.where(known, mean, np.nan), params=np.full(len(first), params), step=()
         )  # fmt: skip
         return target, np.where(known, fit.members(params) - mean, 0.0)
+
+
+@dataclass(frozen=True, eq=False)
+class Forecast:
+    """Predicted loss curves: ``mean (T, K, M)`` at ``tokens (T,)``, and ``members (B, T, K, M)``.
+
+    Row k is the mixture ``mixtures[k]`` of ``run_id[k]`` (its first run by name); metrics are sorted by name.
+    """
+
+    run_id: tuple[str, ...]
+    mixtures: Array
+    metrics: tuple[str, ...]
+    tokens: Array
+    mean: Array
+    members: Array
+
+    def catches_up(self, fast: int, slow: int, metric_weights: Mapping[str, float]) -> tuple[float, float, float]:
+        """The share of all tokens at which mixture ``fast`` has the loss that ``slow`` ends with, and its 90 % interval.
+
+        1 where it never has. Each member is asked by itself, so what both curves share does not widen the interval.
+        """
+        q = np.array([metric_weights.get(metric, 0.0) for metric in self.metrics])
+        every = [self._share(self.mean[:, fast] @ q, self.mean[:, slow] @ q)]
+        every += [self._share(one[:, fast] @ q, one[:, slow] @ q) for one in self.members]
+        low, high = np.quantile(every[1:], [0.05, 0.95])
+        return every[0], float(low), float(high)
+
+    def _share(self, fast: Array, slow: Array) -> float:
+        lowest = np.minimum.accumulate(fast)
+        if lowest[-1] > slow[-1]:
+            return 1.0
+        return float(np.interp(-slow[-1], -lowest, self.tokens) / self.tokens[-1])
 
 
 def _sorted(runs: Runs) -> Runs:
