@@ -9,7 +9,17 @@ from benchmarks.laws.scores import Result
 from benchmarks.laws.work import Workshop, clock
 
 #: group -> minutes of two cores it takes when nothing is kept
-GROUPS = {"regmix": 15.0, "unseen": 4.0, "solver": 1.0, "continual": 0.2, "transfer": 6.0, "steps": 1.0, "chain": 3.0, "choice": 1.5}
+GROUPS = {
+    "regmix": 15.0,
+    "unseen": 4.0,
+    "solver": 1.0,
+    "continual": 0.2,
+    "transfer": 6.0,
+    "steps": 1.0,
+    "chain": 3.0,
+    "choice": 1.5,
+    "optimizer": 2.0,
+}
 
 
 def main() -> None:

@@ -6,10 +6,10 @@ Seeds 3000 to 3009 draw the starts. Every measured loss is looked up in the tabl
 from typing import Any
 
 import numpy as np
-
 from benchmarks.laws import ours, published
 from benchmarks.laws.scores import Result, Row, Shown, number
 from benchmarks.laws.work import Task, Workshop
+
 from mixwright.core.objective import Objective
 from mixwright.core.rng import rng
 
@@ -65,7 +65,13 @@ def run(shop: Workshop) -> Result:
             "random choice, expected",
             len(games) * WITHIN / 512,
         ),
-        Row(f"{what}: advisor stops within {MOST} runs", f"of {len(games)} seeds", float(stopped), (">=", len(games)), note=f"at {stops}"),
+        Row(
+            f"{what}: advisor stops within {MOST} runs",
+            f"of {len(games)} seeds",
+            float(stopped),
+            (">=", len(games)),
+            note=f"at {stops}",
+        ),
         Row(f"{what}: largest regret where the advisor stops", "nats/token", max(missed, default=None), None),
     )
     cells = [
@@ -74,6 +80,8 @@ def run(shop: Workshop) -> Result:
         ("random choice (200 seeds)", *(number(v) for v in chance.mean(axis=0))),
     ]
     table = Shown(
-        f"Active choice: mean regret to the pool's best, {len(games)} seeds", ("after", *(f"{n} runs" for n in numbers)), tuple(cells)
+        f"Active choice: mean regret to the pool's best, {len(games)} seeds",
+        ("after", *(f"{n} runs" for n in numbers)),
+        tuple(cells),
     )
     return Result(rows, (table,))

@@ -216,7 +216,7 @@ def _searched(mine: list[dict[str, float]], theirs: list[dict[str, float]]) -> t
     for (size, index), a, b in zip(SLICE, mine, theirs, strict=True):
         whole = b["CPU s"] / STARTS * authors.STEP_STARTS
         label, peer = f"step law search, RedPajama {size} mixture {index}", "authors' starts (own)"
-        note = f"ours {a['CPU s']:.4f} s; {STARTS} starts took {b['CPU s']:.2f} s; x {authors.STEP_STARTS} / {STARTS} = {whole:.0f} s"
+        note = f"ours {a['CPU s']:.4f} s; {STARTS} starts {b['CPU s']:.2f} s; x {authors.STEP_STARTS} / {STARTS} = {whole:.0f} s"
         better = a["objective"] / b["objective"]
         rows.append(Row(f"{label}: objective over theirs", "ratio", better, ("<=", 1.0), peer, 1.0))
         rows.append(

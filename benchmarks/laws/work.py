@@ -1,12 +1,13 @@
 """Runs the tasks of a group of checks in a few processes, keeps what is done on disk, and says how long the rest will take.
 
 A task is a function of this package, named ``module:function``, with JSON arguments and a JSON result. Its result is kept
-under a key made of the arguments and of the source it depends on: ours on all of mixwright, a peer's on its own module of
-this package. So a stopped bench goes on where it was, and an edit recomputes what it touches.
+under a key made of the arguments and of the source it depends on: ours on all of mixwright, a peer's on this package. So a
+stopped bench goes on where it was, and an edit recomputes what it touches.
 """
 
 import hashlib
 import importlib
+import inspect
 import json
 import os
 import sys
@@ -24,7 +25,7 @@ ROOT = HERE.parents[1]
 KEPT = ROOT / "benchmarks" / ".envs" / "laws-kept"
 #: the rooms of mixwright on which our results depend
 ROOMS = ("core", "laws", "optimize", "store")
-#: the modules of this package on which a peer's results depend, with the one that calls it
+#: the modules of this package on which results depend, with the task's own
 PEERS = ("published.py", "peers.py", "authors.py")
 OURS = ("published.py", "ours.py", "peers.py", "authors.py")
 
@@ -40,19 +41,27 @@ class Task:
 
 
 @cache
-def fingerprint(module: str, peer: bool) -> str:
-    """Of the source that a task of this module depends on."""
-    own = [HERE / f"{module}.py", *(HERE / name for name in (PEERS if peer else OURS))]
-    rooms = [] if peer else [p for room in ROOMS for p in sorted((ROOT / "src/mixwright" / room).rglob("*.py"))]
+def fingerprint(call: str, peer: bool) -> str:
+    """Of the source that a task depends on."""
+    module, _, function = call.partition(":")
     digest = hashlib.sha256()
-    for path in [*own, *rooms]:
-        digest.update(path.name.encode() + b"\0" + path.read_bytes())
+    for name in PEERS if peer else (*OURS, f"{module}.py"):
+        digest.update((HERE / name).read_bytes())
+    if peer:  # its own lines, and how its module scores
+        there = importlib.import_module(f"benchmarks.laws.{module}")
+        for part in (function, "scored", "_rival", "_shrunken"):
+            if hasattr(there, part):
+                digest.update(inspect.getsource(getattr(there, part)).encode())
+        return digest.hexdigest()[:16]
+    for room in ROOMS:
+        for path in sorted((ROOT / "src/mixwright" / room).rglob("*.py")):
+            digest.update(path.name.encode() + path.read_bytes())
     return digest.hexdigest()[:16]
 
 
 def _place(task: Task) -> Path:
     text = json.dumps([task.call, task.arguments], sort_keys=True)
-    source = fingerprint(task.call.partition(":")[0], task.peer)
+    source = fingerprint(task.call, task.peer)
     name = hashlib.sha256(f"{source} {text}".encode()).hexdigest()[:32]
     return KEPT / f"{name}.json"
 
