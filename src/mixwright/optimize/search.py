@@ -147,6 +147,11 @@ class Search:
         close = [end for end in ends if self._merit(end) <= self._merit(best) + 1e-4 * scale]
         return replace(self._other_valleys(best, scale), starts=len(ends), agreeing=len(close))
 
+    def nearby(self, starts: Sequence[Array]) -> Found:
+        """The best end of the ways down from these mixtures as they are."""
+        scale = max(float(np.ptp(self.value(np.array(starts)))), 1e-3)
+        return min((self.descend(start, scale) for start in starts), key=self._merit)
+
     def _merit(self, end: Found) -> float:
         broken = np.maximum(end.over - KEPT, 0).sum()
         return float(end.value + (_PENALTY if self.elastic else _PENALTY_END) * broken)
@@ -319,7 +324,8 @@ class Search:
                 np.array([self._edge(best, H, sign * row, below) for row in np.eye(size)]) for sign in (-1.0, 1.0)
             )
         d = np.arange(size)
-        return np.minimum(down[d, d], best), np.maximum(up[d, d], best)
+        low, high = self.region.low, self.region.high
+        return np.minimum(down[d, d], best).clip(low, high), np.maximum(up[d, d], best).clip(low, high)
 
     def _edge(self, best: Array, H: Array, toward: Array, below: float) -> Array:
         """The mixture farthest along ``toward (D,)`` with f at most ``below``."""
