@@ -19,7 +19,7 @@ from mixwright.core.errors import StudyError
 #: family -> (package that holds the plug-ins, files in it that are machinery)
 FAMILIES: dict[str, tuple[str, frozenset[str]]] = {
     "signals": ("mixwright.curate.signals", frozenset()),
-    "laws": ("mixwright.laws", frozenset({"graph", "repetition", "reuse", "sizes", "steps", "validation"})),
+    "laws": ("mixwright.laws", frozenset({"crossing", "graph", "repetition", "reuse", "sizes", "steps", "validation"})),
     "trainers": ("mixwright.train.trainers", frozenset()),
     "export": ("mixwright.export", frozenset({"exporter"})),
 }
