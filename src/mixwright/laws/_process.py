@@ -5,8 +5,8 @@ which stands for the domain a metric is the held-out part of, whichever that is.
 roots of the weights (losses fall steeply in the first per cent of a domain), and, where wanted, a linear one.
 
 Notation: N runs, M metrics, D domains, S sets; u ``(N, D)``; e ``(M, N)`` what the process describes; ρ ``(M, N)`` the noise's
-standard deviation relative to a common one; θ: log lengths ``(D)``, log length of the own domain, log amplitudes of the kernel, of
-the noise and of the linear kernel.
+standard deviation relative to a common one; θ: log lengths ``(D)``, log length of the own domain, log amplitudes of the
+kernel, of the noise and of the linear kernel.
 """
 
 from __future__ import annotations
@@ -71,7 +71,14 @@ class Process:
 
     @classmethod
     def fit(
-        cls, x: Array, own: NDArray[np.bool_], e: Array, known: NDArray[np.bool_], ratio: Array, belief: Belief, rows: int
+        cls,
+        x: Array,
+        own: NDArray[np.bool_],
+        e: Array,
+        known: NDArray[np.bool_],
+        ratio: Array,
+        belief: Belief,
+        rows: int,
     ) -> Process:
         """θ at the largest marginal likelihood of at most ``rows`` runs (evenly taken) times the prior.
 
@@ -85,7 +92,9 @@ class Process:
         taken = np.unique(np.linspace(0, len(x) - 1, min(len(x), rows)).astype(int))
         part = cls(u[taken] / scale, scale, own, e[:, taken], known[:, taken], ratio[:, taken], belief, whole.theta)
         bounds = [_LENGTHS] * (x.shape[1] + 1) + [_AMPLITUDES] * 3
-        found = minimize(part._loss, whole.theta, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": _STEPS})
+        found = minimize(
+            part._loss, whole.theta, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": _STEPS}
+        )
         return cls(whole.u, scale, own, e, known, ratio, belief, np.asarray(found.x))
 
     def _lengths(self, theta: Array, metric: int) -> Array:

@@ -180,7 +180,8 @@ def _prior(table: Table, w: Array, hyper: Hyper) -> tuple[Array, Array]:
 
 
 def _problems(table: Table, w: Array, hyper: Hyper, R: Array, q: Array) -> Problems:
-    low, high = np.full_like(q, -np.inf), np.full_like(q, np.inf)
+    shape = len(R), R.shape[2]
+    low, high = np.full(shape, -np.inf), np.full(shape, np.inf)
     size = table.x.shape[1]
     high[:, 1 + size : 1 + 2 * size] = 0.0  # g <= 1: convex
     return Problems(table.y, w, hyper.scatter, R, q, low, high, np.full(len(q), _HUBER))

@@ -6,15 +6,16 @@ Three ways to predict a metric, each strong where another is weak:
   few runs on, and sound outside them;
 * **residual**: the additive form and a Gaussian process on what it leaves (``_process``). The process's amplitude grows with the
   square root of the loss above the floor E, and the noise's with that loss. Right with many runs;
-* **smooth**: a Gaussian process, with a linear part, on the logarithm of the loss above 0.7 of its lowest. It knows no form, and so
-  errs elsewhere than the other two.
+* **smooth**: a Gaussian process, with a linear part, on the logarithm of the loss above 0.7 of its lowest. It knows no form,
+  and so errs elsewhere than the other two.
 
-Every mixture is held out once, in folds; the three are weighed so that the squared error of their weighted mean is least there,
-by one set of weights for all metrics and then each metric's own, shrunk to it. The same held-out errors calibrate the intervals, as
-for every law (``_calibration``). Members are draws from the additive form's posterior (Gaussian about its maximum).
+Every mixture is held out once, in folds; the three are weighed so that the squared error of their weighted mean is least
+there, by one set of weights for all metrics and then each metric's own, shrunk to it. The same held-out errors calibrate the
+intervals, as for every law (``_calibration``). Members are draws from the additive form's posterior (Gaussian about its
+maximum).
 
-Notation: M metrics, N runs, D domains, P parameters of the additive form, S folds, B members, K = 3 ways; x ``(N, D)``, y ``(M, N)``;
-A = L - E the loss above the floor.
+Notation: M metrics, N runs, D domains, P parameters of the additive form, S folds, B members, K = 3 ways; x ``(N, D)``,
+y ``(M, N)``; A = L - E the loss above the floor.
 """
 
 from __future__ import annotations
@@ -49,8 +50,9 @@ _BEGIN = 0.7
 #: held-out training runs of RegMix could tell
 _RESIDUAL = Belief(length=2.7, kernel=0.6, noise=0.6)
 _SMOOTH = Belief(length=7.4, kernel=1.0, noise=0.14, linear=0.37, level=9.0)
-#: in runs: how much the three ways' equal weights count against held-out errors, and the common weights against a metric's own
-_BELIEF_EQUAL, _BELIEF_COMMON = 2.0, 40.0
+#: the weights of the three ways before any run is seen, how many runs they count as, and how many the common weights count as
+#: against a metric's own; of 2, 10 and 20 the last, by held-out training runs of RegMix and leave-one-out on RedPajama's 20
+_WEIGHTS, _BELIEF, _BELIEF_COMMON = np.array([0.25, 0.25, 0.5]), 20.0, 200.0
 #: members are drawn this part of a deviation to both sides, and the difference taken: the form is far from linear farther out
 _STEP = 0.5
 
@@ -99,8 +101,8 @@ def _tie(correlation: Array) -> Array:
 class _Ways:
     """The three ways fitted to a table, and what they say of runs held out.
 
-    ``weights (M, K)`` are theirs; ``residuals (M, N)`` what their weighted mean misses of held-out losses, ``variance (M, N)`` the
-    additive form's there (NaN where not measured, or where nothing could be held out).
+    ``weights (M, K)`` are theirs; ``residuals (M, N)`` what their weighted mean misses of held-out losses, ``variance
+    (M, N)`` the additive form's there (NaN where not measured, or where nothing could be held out).
     """
 
     table: Table
@@ -135,10 +137,10 @@ class _Ways:
         table, known = self.table, self.table.known
         sets = int(fold.max(initial=-1)) + 1
         count = len(table.metrics)
-        equal = np.full((count, 3), 1 / 3)
+        prior = np.tile(_WEIGHTS, (count, 1))
         if sets < 3:
             nothing = np.full(table.y.shape, np.nan)
-            return self._with(equal, nothing, nothing)
+            return self._with(prior, nothing, nothing)
         w = np.stack([known & (fold != s) for s in range(sets)]).astype(float)
         theta = _shrunken.refit(table, self.form, w)
         each, variance = np.empty((sets, *table.y.shape)), np.full(table.y.shape, np.nan)
@@ -150,7 +152,7 @@ class _Ways:
         smooth = self.begin[:, None] + np.exp(self.level[:, :1] + self.level[:, 1:] * logs)
         errors = np.stack([table.y - additive, rest, table.y - smooth], axis=2)
         errors[~known] = np.nan
-        weights = weigh(errors, self.table)
+        weights = weigh(errors)
         residuals = np.einsum("mnk,mk->mn", errors, weights)
         return self._with(weights, residuals, np.where(known, variance, np.nan))
 
@@ -187,7 +189,10 @@ class _Ways:
         first, second, third = self.weights[m]
         parts = [build.apply("mul", build.const(first + second), additive)]
         if second > 0:
-            start = self.amplitude[m, 0] / _shrunken.above_floor(self.form.theta[m : m + 1], self.table.x[:1])[0, 0] ** _GROWTH
+            start = (
+                self.amplitude[m, 0]
+                / _shrunken.above_floor(self.form.theta[m : m + 1], self.table.x[:1])[0, 0] ** _GROWTH
+            )
             amplitude = build.apply("mul", build.const(second * start), build.apply("pow", above, build.const(_GROWTH)))
             parts.append(build.apply("mul", amplitude, self.residual.write(build, m, place)))
         if third > 0:
@@ -224,21 +229,20 @@ def _standard(table: Table, begin: Array) -> tuple[Array, Array]:
     return away / sd[:, None], np.stack([mean, sd], axis=1)
 
 
-def weigh(errors: Array, table: Table) -> Array:
+def weigh(errors: Array) -> Array:
     """Weights ``(M, K)``, none negative, each metric's summing to one, from held-out ``errors (M, N, K)``.
 
-    The common weights minimize the mean square of the weighted mean's error over all metrics, each relative to its own ways' errors,
-    with equal weights as a prior; then each metric's own, with the common ones as a prior.
+    The common weights minimize the mean square of the weighted mean's error over all metrics, each relative to its own ways'
+    errors, with ``_WEIGHTS`` as a prior; then each metric's own, with the common ones as a prior.
     """
-    ways = errors.shape[2]
     known = np.isfinite(errors).all(axis=2)
     e = np.where(known[:, :, None], errors, 0.0)
     count = np.maximum(known.sum(axis=1), 1)
     square = np.einsum("mnk,mnl->mkl", e, e)
-    scale = np.maximum(np.einsum("mkk->m", square) / ways / count, 1e-300)
+    scale = np.maximum(np.einsum("mkk->m", square) / errors.shape[2] / count, 1e-300)
     square /= scale[:, None, None]
     share = square.sum(axis=0) / len(square)
-    common = _simplex(share, np.full(ways, 1 / ways), _BELIEF_EQUAL)
+    common = _simplex(share, _WEIGHTS, _BELIEF)
     return np.stack([_simplex(own, common, _BELIEF_COMMON) for own in square])
 
 
@@ -267,7 +271,9 @@ def _status(table: Table, ways: _Ways, m: int, note: str) -> str:
     if known < runs:
         words.append(f"fitted on the {known} of {runs} runs that measured it")
     if known < len(table.domains):
-        words.append(f"fewer runs ({known}) than domains ({len(table.domains)}): what the runs leave open is as the prior has it")
+        words.append(
+            f"fewer runs ({known}) than domains ({len(table.domains)}): what the runs leave open is as the prior has it"
+        )
     if not ways.form.settled[m]:
         words.append("the solver stopped before it settled")
     return "; ".join(words) or "converged"

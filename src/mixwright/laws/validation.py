@@ -12,7 +12,7 @@ predicted as the weighted mean of their predictions; it is never fitted itself.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -25,7 +25,6 @@ from mixwright.core.observation import Runs
 from mixwright.core.rng import rng as stream
 from mixwright.laws._calibration import Z90
 from mixwright.laws._fit import GraphFit, join
-from mixwright.laws._fitting import FormLaw
 from mixwright.laws._noise import mixture_groups, seed_noise
 from mixwright.laws._table import deal_folds, one_setting
 
@@ -62,7 +61,7 @@ class _Round:
 
 def validate(
     runs: Runs,
-    laws: Sequence[str] = ("additive", "exponential"),
+    laws: Sequence[str] = ("hierarchical",),
     baselines: Sequence[str] = ("linear", "mean"),
     *,
     metric_weights: Array | None = None,
@@ -73,8 +72,7 @@ def validate(
 ) -> Validation:
     """Score laws and baselines on held-out runs, and choose a law for every metric: ``laws`` stand in order of preference.
 
-    The default prefers the additive law: where runs cannot tell the two apart it is the safer one to minimize, since its
-    losses rise steeply as a helpful domain vanishes, while the exponential's optimum then runs into corners.
+    The hierarchical law weighs three ways to predict by held-out errors itself, so the default has no other beside it.
     ``metric_weights (M,)`` sum to one (None: equal). Only usable runs of the commonest size and token count enter. Raises
     StudyError for an unknown law. With fewer than three mixtures nothing can be held out: the scores are empty, the
     first law is chosen and a note says so. Cost: ``repeats * folds + 1`` fits per law; for 20 runs, 7 metrics and 4
@@ -112,7 +110,7 @@ def validate(
         rounds.append(_Round(repeat, held_rows, _predict(used.take(fit_rows), used, names, laws, q, noise, seed)))
         if on_progress:
             on_progress(len(rounds) / (len(splits) + 1))
-    whole = {name: _law(name).fit(used, stream(seed, "fit")) for name in laws}
+    whole = {name: _fitted(name, used, seed) for name in laws}
     chosen = first | dict(zip(used.metrics, _best(whole, laws, used), strict=True))
     labels = (*used.metrics, OBJECTIVE)
     scores = {
@@ -139,17 +137,24 @@ def fit_chosen(runs: Runs, chosen: Mapping[str, str], *, rng: np.random.Generato
         )
     seed = int(rng.integers(1 << 62))
     names = sorted(set(chosen.values()))
-    fits = [_law(name).fit(runs, stream(seed, "fit")) for name in names]
+    fits = [_fitted(name, runs, seed) for name in names]
     place = {metric: names.index(chosen[metric]) for metric in runs.metrics if metric in chosen}
     return join(fits, place, names[0] if len(names) == 1 else "auto")
 
 
-def _law(name: str, **changes: Any) -> FormLaw:
-    """The law called ``name`` with its default settings; StudyError if it is not one whose fits are graphs."""
+def _law(name: str, **changes: Any) -> Law:
+    """The law called ``name`` with its default settings, but for ``changes`` that it has."""
     law: Law = find("laws", name)()
-    if not isinstance(law, FormLaw):
+    known = {field.name for field in fields(law)}  # type: ignore[arg-type]  # laws are dataclasses
+    return replace(law, **{k: v for k, v in changes.items() if k in known})  # type: ignore[type-var]
+
+
+def _fitted(name: str, runs: Runs, seed: int, **changes: Any) -> GraphFit:
+    """A law's fit; StudyError if it gives no expression graph."""
+    fit = _law(name, **changes).fit(runs, stream(seed, "fit"))
+    if not isinstance(fit, GraphFit):
         raise StudyError(f"The law {name} gives no expression graph, so it cannot be compared and joined with others.")
-    return replace(law, **changes) if changes else law
+    return fit
 
 
 def _splits(runs: Runs, folds: int, repeats: int, seed: int) -> list[tuple[int, NDArray[np.int64], NDArray[np.int64]]]:
@@ -173,7 +178,7 @@ def _predict(
     part: Runs, runs: Runs, names: Sequence[str], laws: Sequence[str], q: Array, noise: Array, seed: int
 ) -> dict[str, _Held]:
     """What each law fitted on ``part``, and the choice among ``laws``, predicts for all ``runs``."""
-    fits = {name: _law(name, members=_MEMBERS).fit(part, stream(seed, "fit")) for name in names}
+    fits = {name: _fitted(name, part, seed, members=_MEMBERS) for name in names}
     best = _best(fits, laws, part)
     used = sorted(set(best))
     place = {metric: used.index(law) for metric, law in zip(part.metrics, best, strict=True)}
