@@ -94,15 +94,21 @@ class GraphFit(Fit):
 
     def mean(self, weights: Array, metric_weights: Array) -> Array:
         """The weighted mean of predicted losses, ``(N,)``."""
-        return self.mean_and_slope(weights, metric_weights)[0]
+        parts = self._parts(metric_weights)
+        values = self.graph.evaluate(list(parts), weights)
+        return np.asarray(sum(share * value[:, 0] for share, value in zip(parts.values(), values, strict=True)))
 
     def mean_and_slope(self, weights: Array, metric_weights: Array) -> tuple[Array, Array]:
         """The weighted mean of predicted losses ``(N,)`` and its gradient ``(N, D)``, exact."""
-        coefficients: dict[int, float] = {}
+        return self.graph.gradient(self._parts(metric_weights), weights)
+
+    def _parts(self, metric_weights: Array) -> dict[int, float]:
+        """Which nodes the weighted mean of losses is made of, with their weights."""
+        parts: dict[int, float] = {}
         for node, q in zip(self._nodes("mean", self.metrics), metric_weights, strict=True):
             if q > 0:
-                coefficients[node] = coefficients.get(node, 0.0) + float(q)
-        return self.graph.gradient(coefficients, weights)
+                parts[node] = parts.get(node, 0.0) + float(q)
+        return parts
 
     def spread(self, weights: Array, metric_weights: Array) -> Array:
         """The standard deviation of the expectation of the weighted mean, ``(N,)``."""

@@ -29,6 +29,10 @@ _TRIED = 40
 class Nothing:
     """A measure that wants nothing: what is left of a search is to keep the budgets."""
 
+    def value(self, points: Array) -> Array:
+        """Zeros."""
+        return np.zeros(len(points))
+
     def value_and_slope(self, points: Array) -> tuple[Array, Array]:
         """Zeros."""
         return np.zeros(len(points)), np.zeros_like(points)

@@ -22,22 +22,27 @@ Array = NDArray[np.float64]
 class Measure(Protocol):
     """A number per mixture that should be small."""
 
+    def value(self, points: Array) -> Array:
+        """Values ``(N,)`` at mixtures ``points (N, D)``."""
+
     def value_and_slope(self, points: Array) -> tuple[Array, Array]:
         """Values ``(N,)`` and gradients ``(N, D)`` at mixtures ``points (N, D)``."""
 
 
 @dataclass(frozen=True, eq=False)
 class Expected:
-    """The weighted mean of predicted losses; ``sign`` -1 turns it round."""
+    """The weighted mean of predicted losses."""
 
     fit: GraphFit
     q: Array
-    sign: float = 1.0
+
+    def value(self, points: Array) -> Array:
+        """See Measure."""
+        return self.fit.mean(points, self.q)
 
     def value_and_slope(self, points: Array) -> tuple[Array, Array]:
         """See Measure."""
-        value, slope = self.fit.mean_and_slope(points, self.q)
-        return self.sign * value, self.sign * slope
+        return self.fit.mean_and_slope(points, self.q)
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,6 +65,10 @@ class Quantile:
     def _at_reference(self) -> tuple[float, Array]:
         mean = float(self.fit.mean(self.reference[None], self.q)[0])
         return mean, self.fit.members(self.reference[None], self.q)[0]
+
+    def value(self, points: Array) -> Array:
+        """See Measure."""
+        return self.value_and_slope(points)[0]
 
     def value_and_slope(self, points: Array) -> tuple[Array, Array]:
         """See Measure."""

@@ -31,6 +31,8 @@ Array = NDArray[np.float64]
 OBJECTIVE = "objective"
 #: an L1 distance from the swept mixtures' hull beyond which a prediction is called extrapolation
 _FAR = 0.02
+#: an optimum this near to its proven bound is left alone
+_PROVEN = 1e-9
 #: mixtures nearer than this in L1 are the same one
 _SAME = 1e-6
 
@@ -128,13 +130,21 @@ class Problem:
     def minimum(self) -> tuple[Found, float | None]:
         """The best end found and a proven bound on how much lower f could be, or None; StudyError if no mixture is allowed."""
         first = [self.base.weights, np.full(len(self.fit.domains), 1 / len(self.fit.domains))]
-        below = self.bound.minimum(first[:1]) if self.bound else None
-        found = self.search.minimum(first[:1] if below else first, below.w if below else None)
-        if (found.over > KEPT).any():
-            raise refuse(self.bound or self.search, self.objective, first, self.regions)
-        if below is None or self.bound is None:
+        if self.bound is None:
+            found = self.search.minimum(first)
+            if (found.over > KEPT).any():
+                raise refuse(self.search, self.objective, first, self.regions)
             return found, None
-        return found, max(0.0, found.value - below.value + self.bound.gap(below))
+        below = self.bound.minimum(first)
+        if (below.over > KEPT).any():
+            raise refuse(self.bound, self.objective, first, self.regions)
+        least = below.value - self.bound.gap(below)
+        found = self.search.nearby([below.w])
+        if (found.over > KEPT).any() or found.value - least > _PROVEN:  # a little above its bound: look around
+            found = self.search.minimum(first, below.w)
+            if (found.over > KEPT).any():
+                raise refuse(self.search, self.objective, first, self.regions)
+        return found, max(0.0, found.value - least)
 
 
 def optimize(

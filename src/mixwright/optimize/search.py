@@ -23,8 +23,8 @@ from mixwright.optimize.simplex import Region
 Array = NDArray[np.float64]
 #: mixtures drawn from the region, and at most so many numbers (mixtures times domains) of all points tried
 _DRAWS, _TRIED = 256, 40_000
-#: ways down that are followed: for a measure known to be convex, and for others
-_STARTS = {True: 2, False: 10}
+#: ways down that are followed: of a measure known to be convex one, of others
+_STARTS = {True: 1, False: 10}
 #: starts of a measure not known to be convex differ by at least this in L1, where there are enough
 _APART = 0.1
 #: starts are moved this far into the region: at a weight of zero a law may have no slope
@@ -98,12 +98,12 @@ class Search:
 
     def value(self, points: Array) -> Array:
         """The measure at ``points (N, D)``, ``(N,)``."""
-        return self.measure.value_and_slope(np.atleast_2d(points))[0]
+        return self.measure.value(np.atleast_2d(points))
 
     def over(self, points: Array) -> Array:
         """By how much each budget is exceeded, ``(N, K)``; negative where there is room."""
         points = np.atleast_2d(points)
-        columns = [b.measure.value_and_slope(points)[0] - b.limit for b in self.budgets]
+        columns = [b.measure.value(points) - b.limit for b in self.budgets]
         return np.stack(columns, axis=1) if columns else np.zeros((len(points), 0))
 
     def model(self, w: Array) -> Model:
@@ -145,7 +145,8 @@ class Search:
         ends = [self.descend(start, scale) for start in starts]
         best = min(ends, key=self._merit)
         close = [end for end in ends if self._merit(end) <= self._merit(best) + 1e-4 * scale]
-        return replace(self._other_valleys(best, scale), starts=len(ends), agreeing=len(close))
+        best = best if self.convex else self._other_valleys(best, scale)
+        return replace(best, starts=len(ends), agreeing=len(close))
 
     def nearby(self, starts: Sequence[Array]) -> Found:
         """The best end of the ways down from these mixtures as they are."""
@@ -160,7 +161,7 @@ class Search:
         """Starting points inside the region and their merit; the first ones first."""
         size = len(self.region.domains)
         swept = self.swept[self.region.contains(self.swept)] if len(self.swept) else np.zeros((0, size))
-        room = max(8, _TRIED // size)
+        room = 16 if self.convex else max(8, _TRIED // size)
         swept = swept[np.linspace(0, len(swept) - 1, min(len(swept), room)).round().astype(int)]
         few = len(self.region.rows.less_rules) > size and not self.region.boxed
         draws = stream(0, "optimize", size).dirichlet(np.ones(size), min(room, 24 if few else _DRAWS))
@@ -171,7 +172,7 @@ class Search:
     def _chosen(self, points: Array, values: Array, first: int) -> list[int]:
         """Which points to go down from: the best ones that lie apart, and one of the first."""
         wanted = _STARTS[self.convex]
-        chosen = [0] if first else []
+        chosen = [0] if first and not self.convex else []
         for near in (_APART, 0.0):
             for n in np.argsort(values, kind="stable"):
                 if len(chosen) >= wanted:
@@ -384,7 +385,7 @@ class Search:
         """``best`` plus each step, shortened by bisection until f is at most ``below`` and region and budgets are kept."""
         near, far = np.zeros(len(steps)), np.ones(len(steps))
         share = far
-        for _ in range(10):
+        for _ in range(7):
             good = self.good(best + share[:, None] * steps, below)
             near, far = np.where(good, share, near), np.where(good, far, share)
             share = (near + far) / 2

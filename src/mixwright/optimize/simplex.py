@@ -285,13 +285,19 @@ def _box(objective: Objective, domains: Sequence[str], caps: Array) -> tuple[Arr
 
 def hull_distance(w: Array, points: Array) -> float:
     """The L1 distance of ``w (D,)`` from the convex hull of ``points (R, D)``: a linear program."""
-    from scipy.optimize import linprog
-
+    points = np.unique(points, axis=0)
     count, size = points.shape
-    cost = np.concatenate([np.zeros(count), np.ones(2 * size)])
-    equal = np.block([[points.T, np.eye(size), -np.eye(size)], [np.ones((1, count)), np.zeros((1, 2 * size))]])
-    found = linprog(cost, A_eq=equal, b_eq=np.append(w, 1.0), bounds=[(0, None)] * len(cost))
-    return float(max(found.fun, 0.0))
+    parts, off = np.eye(count, count + size), np.eye(size, count + size, count)
+    mean = points.T @ parts
+    found = (
+        Program.empty(count + size)
+        .plus(
+            equal=(parts.sum(axis=0), np.ones(1)),
+            less=(np.concatenate([mean - off, -mean - off, -parts]), np.concatenate([w, -w, np.zeros(count)])),
+        )
+        .solve(off.sum(axis=0))
+    )
+    return float(max(found.value, 0.0))
 
 
 def _onto_box(points: Array, low: Array, high: Array) -> Array:
