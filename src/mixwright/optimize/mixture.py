@@ -32,7 +32,7 @@ OBJECTIVE = "objective"
 #: an L1 distance from the swept mixtures' hull beyond which a prediction is called extrapolation
 _FAR = 0.02
 #: an optimum this near to its proven bound is left alone
-_PROVEN = 1e-9
+_PROVEN = 1e-7
 #: mixtures nearer than this in L1 are the same one
 _SAME = 1e-6
 

@@ -285,19 +285,15 @@ def _box(objective: Objective, domains: Sequence[str], caps: Array) -> tuple[Arr
 
 def hull_distance(w: Array, points: Array) -> float:
     """The L1 distance of ``w (D,)`` from the convex hull of ``points (R, D)``: a linear program."""
-    points = np.unique(points, axis=0)
+    from scipy.optimize import linprog
+
+    if np.abs(points - w).sum(axis=1).min() == 0:
+        return 0.0
     count, size = points.shape
-    parts, off = np.eye(count, count + size), np.eye(size, count + size, count)
-    mean = points.T @ parts
-    found = (
-        Program.empty(count + size)
-        .plus(
-            equal=(parts.sum(axis=0), np.ones(1)),
-            less=(np.concatenate([mean - off, -mean - off, -parts]), np.concatenate([w, -w, np.zeros(count)])),
-        )
-        .solve(off.sum(axis=0))
-    )
-    return float(max(found.value, 0.0))
+    cost = np.concatenate([np.zeros(count), np.ones(2 * size)])
+    equal = np.block([[points.T, np.eye(size), -np.eye(size)], [np.ones((1, count)), np.zeros((1, 2 * size))]])
+    found = linprog(cost, A_eq=equal, b_eq=np.append(w, 1.0), bounds=(0, None))
+    return float(max(found.fun, 0.0))
 
 
 def _onto_box(points: Array, low: Array, high: Array) -> Array:
