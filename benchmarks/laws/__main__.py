@@ -16,7 +16,8 @@ GROUPS = {
     "continual": 0.2,
     "transfer": 6.0,
     "steps": 1.0,
-    "chain": 3.0,
+    "chain": 5.0,
+    "forecast": 0.2,
     "choice": 1.5,
     "optimizer": 2.0,
 }

@@ -76,6 +76,19 @@ def fit_ours(law: str, name: str, leave: int | None) -> dict[str, Any]:
     }
 
 
+def fit_joint(name: str, leave: int) -> dict[str, Any]:
+    """One joint law over mixture, tokens and size instead of the nested ones."""
+    from mixwright.laws.joint import Joint
+
+    at, goal = cheap(name), target(name)
+    at, goal = at.take(at.index != leave), goal.take(goal.index == leave)
+    law = Joint(steps=step_law())
+    tokens, params = STEP * float(STEP_TOKENS), float(PARAMS[TARGET])
+    fitted, seconds = timed(lambda: law.fit(at.runs(), rng(0, "fit")).at(tokens=tokens, params=params))
+    whole, sd = ours.weighted(fitted, goal.mix, published.weights(goal.metrics))
+    return {"whole": whole.tolist(), "sd": sd.tolist(), "CPU s": seconds}
+
+
 def fit_curves(name: str) -> dict[str, Any]:
     """Steps and sizes alone, no mixing law: each seen mixture's overall loss at the target."""
     from mixwright.laws.sizes import SizeLaw
@@ -112,97 +125,66 @@ def run(shop: Workshop) -> Result:
     for name in CHECKS:
         for index in target(name).index.tolist():
             tasks.append((name, "unseen", Task("chain:fit_ours", {"law": shop.law, "name": name, "leave": index}, 4.0)))
+            tasks.append((name, "joint", Task("chain:fit_joint", {"name": name, "leave": index}, 4.0)))
         tasks.append((name, "seen", Task("chain:fit_ours", {"law": shop.law, "name": name, "leave": None}, 4.0)))
         tasks.append((name, "curves", Task("chain:fit_curves", {"name": name}, 4.0)))
     values = shop.do("chain", [task for *_, task in tasks])
     rows: list[Row] = []
     tables: list[Shown] = []
     covered: list[Covered] = []
-    for name, (label, goal, rank_goal, m4, best) in CHECKS.items():
+    for name in CHECKS:
+        kinds = ("unseen", "joint", "seen", "curves")
         found = {
-            kind: [v for (n, k, _), v in zip(tasks, values, strict=True) if n == name and k == kind]
-            for kind in ("unseen", "seen", "curves")
+            kind: [v for (n, k, _), v in zip(tasks, values, strict=True) if (n, k) == (name, kind)] for kind in kinds
         }
-        truth = target(name).overall()
-        whole = np.array([v["whole"][0] for v in found["unseen"]])
-        sd = np.array([v["sd"][0] for v in found["unseen"]])
-        error, rank = mae(whole, truth), spearman(whole, truth)
-        covered.append(Covered.of(f"whole chain, {label}, mixture unseen", whole, sd, truth, "overall"))
-        rows += [
-            Row(
-                f"whole chain, {label}, mixture unseen: overall MAE",
-                "nats/token",
-                error,
-                ("<=", goal),
-                "best of the field notes",
-                best[0],
-                f"M4 {m4[0]}",
-            ),
-            Row(
-                f"whole chain, {label}, mixture unseen: rank",
-                "Spearman",
-                rank,
-                (">=", rank_goal),
-                "best of the field notes",
-                best[1],
-                f"M4 {m4[1]}",
-            ),
-        ]
-        known = raw(name, "305M", LAST)
-        seen, curves = np.array(found["seen"][0]["whole"]), np.array(found["curves"][0]["whole"])
-        floor = spearman(known, truth)
-        note = f"steps and sizes alone; with the mixing law on top {spearman(seen, truth):.3f}"
-        rows.append(
-            Row(
-                f"mixture seen, {label}: rank of 410M from <= 305M",
-                "Spearman",
-                spearman(curves, truth),
-                (">", round(floor, 4)),
-                "raw 305M losses at 20k",
-                floor,
-                note,
-            )
-        )
-        covered.append(
-            Covered.of(
-                f"whole chain, {label}, mixture seen", curves, np.array(found["curves"][0]["sd"]), truth, "overall"
-            )
-        )
-        seconds = float(np.mean([v["CPU s"] for v in found["unseen"]]))
-        cells = [
-            (
-                f"ours, mixture unseen (nested, {shop.law})",
-                number(error),
-                number(rank, 3),
-                number(covered[-2].share, 3),
-                number(seconds, 1),
-            ),
-            (
-                "ours, mixture seen, with the mixing law",
-                number(mae(seen, truth)),
-                number(spearman(seen, truth), 3),
-                "-",
-                number(found["seen"][0]["CPU s"], 1),
-            ),
-            (
-                "ours, mixture seen, steps and sizes alone",
-                number(mae(curves, truth)),
-                number(spearman(curves, truth), 3),
-                number(covered[-1].share, 3),
-                "-",
-            ),
-            ("M4 in the chain, unseen (field notes)", number(m4[0]), number(m4[1], 3), "-", "-"),
-            ("best in the chain, unseen (field notes)", number(best[0]), number(best[1], 3), "-", "-"),
-            ("raw 305M losses at 20k, seen", "-", number(floor, 3), "-", "-"),
-            ("raw 70M losses at 20k, seen", "-", number(spearman(raw(name, "70M", LAST), truth), 3), "-", "-"),
-            ("goal, unseen", f"<= {number(goal)}", f">= {number(rank_goal, 2)}", ".85-.95", ""),
-        ]
-        heads = ("method", "overall MAE", "rank", "90 % covers", "CPU s a fit")
-        tables.append(
-            Shown(
-                f"Whole chain, {label}: 410M at 30k from <= 305M and <= 20k steps, {len(truth)} mixtures",
-                heads,
-                tuple(cells),
-            )
-        )
+        more, cover, table = _table(name, found, shop.law)
+        rows += more
+        covered += cover
+        tables.append(table)
     return Result(tuple(rows), tuple(tables), tuple(covered))
+
+
+def _table(name: str, found: dict[str, list[dict[str, Any]]], law: str) -> tuple[list[Row], list[Covered], Shown]:
+    """Rows, coverage and table of one set of runs; ``found`` by kind, each in the order of the targets."""
+    label, goal, rank_goal, m4, best = CHECKS[name]
+    truth = target(name).overall()
+    whole, sd, error, rank = {}, {}, {}, {}
+    for kind, parts in found.items():
+        whole[kind] = np.concatenate([v["whole"] for v in parts])
+        sd[kind] = np.concatenate([v["sd"] for v in parts])
+        error[kind], rank[kind] = mae(whole[kind], truth), spearman(whole[kind], truth)
+    words = {"unseen": "mixture unseen", "curves": "mixture seen"}
+    covered = [Covered.of(f"whole chain, {label}, {words[k]}", whole[k], sd[k], truth, "overall") for k in words]
+    raw_rank = {size: spearman(raw(name, size, LAST), truth) for size in ("305M", "70M")}
+    what, notes = f"whole chain, {label}, mixture unseen", "best of the field notes"
+    seen = f"steps and sizes alone; with the mixing law on top {rank['seen']:.3f}"
+    rows = [
+        Row(f"{what}: overall MAE", "nats/token", error["unseen"], ("<=", goal), notes, best[0], f"M4 {m4[0]}"),
+        Row(f"{what}: rank", "Spearman", rank["unseen"], (">=", rank_goal), notes, best[1], f"M4 {m4[1]}"),
+        Row(
+            f"mixture seen, {label}: rank of 410M from <= 305M", "Spearman", rank["curves"],
+            (">", round(raw_rank["305M"], 4)), "raw 305M losses at 20k", raw_rank["305M"], seen,
+        ),
+    ]  # fmt: skip
+    lines = {
+        f"ours, mixture unseen (nested, {law})": "unseen",
+        "ours, mixture unseen, joint law instead": "joint",
+        "ours, mixture seen (steps and sizes)": "curves",
+        "ours, mixture seen, mixing law on top": "seen",
+    }
+    cells = [
+        (
+            words, number(error[k]), number(rank[k], 3), number(Covered.of("", whole[k], sd[k], truth).share, 3),
+            number(float(np.mean([v.get("CPU s", np.nan) for v in found[k]])), 1),
+        )
+        for words, k in lines.items()
+    ]  # fmt: skip
+    cells += [
+        ("M4 in the chain, unseen (field notes)", number(m4[0]), number(m4[1], 3), "-", "-"),
+        ("best in the chain, unseen (field notes)", number(best[0]), number(best[1], 3), "-", "-"),
+        *((f"raw {size} losses at 20k, seen", "-", number(value, 3), "-", "-") for size, value in raw_rank.items()),
+        ("goal, unseen", f"<= {number(goal)}", f">= {number(rank_goal, 2)}", ".85-.95", ""),
+    ]
+    heads = ("method", "overall MAE", "rank", "90 % covers", "CPU s a fit")
+    title = f"Whole chain, {label}: 410M at 30k from <= 305M and <= 20k steps, {len(truth)} mixtures"
+    return rows, covered, Shown(title, heads, tuple(cells))

@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 from benchmarks.laws import authors, ours, published
 from benchmarks.laws.published import Curves
-from benchmarks.laws.scores import Z90, Array, Covered, Result, Row, Shown, number
+from benchmarks.laws.scores import Array, Covered, Result, Row, Shown, number
 from benchmarks.laws.work import Task, Workshop
 
 from mixwright.core.observation import Runs
 from mixwright.core.rng import rng
+from mixwright.laws.crossing import crossing as meet
 from mixwright.laws.exponential import Exponential
 
 STEP = 10_000
@@ -70,11 +71,15 @@ def fit_default(law: str) -> dict[str, Any]:
     at = fitted()
     fit = ours.fit(law, at.runs())
     q = published.weights(at.metrics)
-    mean, sd = ours.weighted(fit, np.stack([GRID, 1 - GRID], axis=1), q)
-    inside = GRID[np.abs(mean - start()[0]) <= Z90 * sd]
+    first, last = GRID[0], GRID[-1]
+    noise = float(np.nan_to_num(fit.seed_noise(q), nan=0.0))
+    found = meet(fit, start()[0], np.array([first, 1 - first]), np.array([last, 1 - last]), q, noise=noise)
+    share, low, high = (first + part * (last - first) for part in (found.at, found.low, found.high))
     check, check_sd = ours.weighted(fit, np.array([[CHECK, 1 - CHECK]]), q)
     return {
-        "share": crossing(GRID, mean, start()[0]), "low": float(inside.min(initial=1.0)), "high": float(inside.max(initial=0.0)),
+        "share": float(share),
+        "low": float(low),
+        "high": float(high),
         "check": float(check[0]), "check sd": float(check_sd[0]),
     }  # fmt: skip
 

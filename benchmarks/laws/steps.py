@@ -138,26 +138,17 @@ def search_authors(size: str, index: int, starts: int) -> dict[str, float]:
 
 
 def search_ours(size: str, index: int) -> dict[str, float]:
-    """The same structure and points by our curves: level and slope solved exactly, one search over the exponent."""
-    from scipy.optimize import minimize_scalar
-
-    from mixwright.laws._curves import Curves as Family
-    from mixwright.laws._curves import least_squares, residuals
+    """The same structure and points, solved exactly (``laws/_tied.py``)."""
+    from mixwright.laws._tied import solve_tied
 
     tokens, y = _run(size, index)
     fitted = slice(0, len(tokens) - authors.STEP_HELD)
 
     def solve() -> float:
-        x = (tokens / np.exp(np.log(tokens).mean()))[None, fitted]
-        family = Family(x, y.T[None, fitted], np.ones((1, x.shape[1], len(y)), dtype=bool))
-
-        def off(power: float) -> Array:
-            return residuals(family, power, least_squares(family, power))
-
-        found = minimize_scalar(
-            lambda p: float((off(p) ** 2).sum()), bounds=(0.02, 3.0), method="bounded", options={"xatol": 1e-6}
+        return (
+            float(solve_tied(tokens[fitted], y[None, :, fitted], delta=authors.STEP_HUBER).objective[0])
+            / y[:, fitted].size
         )
-        return authors.huber(off(float(found.x)), authors.STEP_HUBER)
 
     solve()
     tries = [timed(solve) for _ in range(5)]
