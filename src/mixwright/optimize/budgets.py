@@ -43,10 +43,11 @@ def limits(fit: GraphFit, objective: Objective, reference: Array, values: GraphF
 
     StudyError for a budget on an unknown metric.
     """
-    rows = objective.budget_weights(fit.metrics)
+    values = values or fit
+    rows = zip(objective.budget_weights(fit.metrics), objective.budget_weights(values.metrics), strict=True)
     out = []
-    for (name, budget), q in zip(objective.budgets.items(), rows, strict=True):
-        at_reference = float((values or fit).mean(reference[None], q)[0])
+    for (name, budget), (q, all_q) in zip(objective.budgets.items(), rows, strict=True):
+        at_reference = float(values.mean(reference[None], all_q)[0])
         words = budget.words()
         if budget.at_most is None:
             words += f", {budget.limit(at_reference):.4g}"

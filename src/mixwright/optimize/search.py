@@ -39,6 +39,8 @@ _PENALTY, _PENALTY_END = 10.0, 1e7
 KEPT = 1e-8
 #: how the L1 distance in a quantile is rounded, from one descent to the next
 _ROUNDING = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
+#: what a slope without end counts as
+_STEEP = 1e12
 #: how far a weight is raised when looking for a better valley near an end
 _RAISES = (0.003, 0.01, 0.03, 0.1, 0.3)
 #: rounds in which the edge of the mixtures that are as good is approached
@@ -98,16 +100,17 @@ class Search:
 
     def value(self, points: Array) -> Array:
         """The measure at ``points (N, D)``, ``(N,)``."""
-        return self.measure.value(np.atleast_2d(points))
+        return self.measure.value(_on(np.atleast_2d(points)))
 
     def over(self, points: Array) -> Array:
         """By how much each budget is exceeded, ``(N, K)``; negative where there is room."""
-        points = np.atleast_2d(points)
+        points = _on(np.atleast_2d(points))
         columns = [b.measure.value(points) - b.limit for b in self.budgets]
         return np.stack(columns, axis=1) if columns else np.zeros((len(points), 0))
 
     def model(self, w: Array) -> Model:
         """Everything at one mixture."""
+        w = _on(w)
         value, slope = self.measure.value_and_slope(w[None])
         parts = [b.measure.value_and_slope(w[None]) for b in self.budgets]
         over = np.array([part[0][0] - b.limit for part, b in zip(parts, self.budgets, strict=True)])
@@ -200,15 +203,15 @@ class Search:
             promised = -float(here.slope @ step) + rho * float(broken - left)
             merit = here.value + rho * broken
             last = promised <= _REST * scale
-            share, ahead = 1.0, self.model(w + step)
-            while not last and _merit(ahead, rho) > merit - 1e-4 * share * promised:
+            share, ahead = 1.0, self.model(_on(w + step))
+            while not _merit(ahead, rho) <= merit - (-1e-15 * abs(merit) if last else 1e-4 * share * promised):
                 share /= 2
-                if share < 1e-4:
+                if last or share < 1e-4:
                     break
-                ahead = self.model(w + share * step)
-            if _merit(ahead, rho) > merit + 1e-15 * abs(merit):
+                ahead = self.model(_on(w + share * step))
+            if not _merit(ahead, rho) <= merit + 1e-15 * abs(merit):
                 break
-            w, here = w + share * step, ahead
+            w, here = _on(w + share * step), ahead
             if last:
                 break
         w = self.region.settle(w)
@@ -297,7 +300,7 @@ class Search:
     def _ascend(self, w: Array) -> Array:
         for _ in range(_STEPS):
             value, slope = self.measure.value_and_slope(w[None])
-            corner = self.region.least(-slope[0])[0]
+            corner = self.region.least(-np.nan_to_num(slope[0], posinf=_STEEP, neginf=-_STEEP))[0]
             points = w + np.array([1.0, 0.3, 0.1, 0.03])[:, None] * (corner - w)
             values = self.value(points)
             best = int(values.argmax())
@@ -409,7 +412,15 @@ class Search:
         return np.asarray(best + near * (w - best))
 
 
+def _on(w: Array) -> Array:
+    """Weights that rounding made negative are zero."""
+    return np.maximum(w, 0.0)
+
+
 def _merit(here: Model, rho: float) -> float:
+    """The measure with what broken budgets cost; inf where there is no slope to go on with."""
+    if not np.isfinite(here.slope).all():
+        return np.inf
     return float(here.value + rho * np.maximum(here.over, 0).sum())
 
 
