@@ -157,7 +157,7 @@ def _carried(
     for revised, old in changes.revised.items():
         matrix[place[changes.earlier(revised)], runs.domains.index(old)] = 1.0
     gone = [runs.domains.index(name) for name in changes.removed]
-    had = (runs.weights[:, :, gone] > NONE).any(axis=(1, 2))
+    had = np.asarray((runs.weights[:, :, gone] > NONE).any(axis=(1, 2)))
     said = []
     if had.any():
         said.append(
@@ -171,7 +171,7 @@ def _carried(
     added = [name for name in today if not matrix[place[name]].any() and name not in changes.revised]
     if added:
         said.append(f"Taken as added, with no weight in older table {number}: {', '.join(added)}.")
-    return runs.take(~had), matrix, said
+    return runs.take(np.flatnonzero(~had)), matrix, said
 
 
 def _explained(runs: Runs, changes: Changes, today: Sequence[str]) -> None:
@@ -241,7 +241,10 @@ def _stacked(
         params=np.concatenate([runs.params for runs, _ in tables]),
         bpb=np.concatenate([wide(runs.bpb, runs) for runs, _ in tables]),
         unigram=np.concatenate([wide(runs.unigram, runs) for runs, _ in tables]),
-        **{name: tuple(v for runs, _ in tables for v in getattr(runs, name)) for name in ("step", "seed", "status", "role")},
+        step=tuple(value for runs, _ in tables for value in runs.step),
+        seed=tuple(value for runs, _ in tables for value in runs.seed),
+        status=tuple(value for runs, _ in tables for value in runs.status),
+        role=tuple(value for runs, _ in tables for value in runs.role),
         units=tuple(units[metric] for metric in metrics),
     )  # fmt: skip
 
@@ -252,7 +255,9 @@ def _own(tables: Sequence[tuple[Runs, Array]], axis: Sequence[str]) -> dict[str,
     for runs, matrix in tables:
         own = own_domains(runs.metrics, runs.domains, runs.own)
         for metric, mine in zip(runs.metrics, own, strict=True):
-            found.setdefault(metric, set()).update(axis[a] for a in np.flatnonzero(matrix[:, mine].any(axis=1)))
+            found.setdefault(metric, set()).update(
+                axis[a] for a in np.flatnonzero(matrix[:, mine].any(axis=1)).tolist()
+            )
     return {metric: tuple(name for name in axis if name in names) for metric, names in found.items()}
 
 

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mixwright.core.errors import DataError, disk_error
-from mixwright.core.observation import DONE, FAILED, Runs
+from mixwright.core.observation import DONE, FAILED, Runs, checked_own
 from mixwright.store.artifact import written_aside
 from mixwright.store.long_tables import CLOCKS, LONG_COLUMNS, widened
 from mixwright.store.tables import (
@@ -97,7 +97,7 @@ def read_runs(
         for frame, p, has_steps in zip(wide, paths, timed, strict=True)
     ]
     origin = {name: p for frame, p in reversed([*zip(frames, paths, strict=True)]) for name in frame.columns}
-    frame = _joined(*frames, *paths, notes) if len(frames) > 1 else frames[0]
+    frame = _joined(frames[0], frames[1], paths[0], paths[1], notes) if len(frames) > 1 else frames[0]
     meant = _Columns.of(frame.columns, weights, losses, paths[0])
     frame = _with_weights(frame, meant, paths[0], notes)
     mixture, phase_tokens = _mixtures(frame, meant, paths[0], notes)
@@ -112,7 +112,7 @@ def read_runs(
         domains=meant.domains, metrics=meant.names, run_id=table.keys, weights=mixture, losses=values["loss"],
         phase_tokens=phase_tokens, tokens=_tokens(table, tokens_per_step, paths[0], notes), params=table.first(SIZE_COLUMNS),
         bpb=values["bpb"], unigram=values["unigram"], step=table.whole("step"), seed=table.whole("seed"), status=status,
-        role=table.words("role"), units=_units(meant, units), own=own or {},
+        role=table.words("role"), units=_units(meant, units), own=checked_own(own or {}, meant.names, meant.domains),
     )  # fmt: skip
     runs, copies = runs.without_copies()
     notes += [copies] if copies else []
