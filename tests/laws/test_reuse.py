@@ -18,7 +18,9 @@ from mixwright.core.objective import Group, Objective, Within
 from mixwright.core.observation import Runs
 from mixwright.core.rng import rng
 from mixwright.laws import Z90, GraphFit, load_fit
-from mixwright.laws.reuse import Changes, Combined, Reuse, combined, reuse
+from mixwright.laws.reuse import Changes, Combined, Reuse, combined, reuse, through, underneath
+from mixwright.optimize.design import Options, design
+from mixwright.optimize.mixture import optimize
 
 LAWS = [name for name in ("additive", "hierarchical") if name in names("laws")]
 
@@ -271,6 +273,43 @@ def test_a_fit_over_all_domains_is_the_same_in_the_coordinates_of_the_family(pla
     np.testing.assert_allclose((ahead - behind) / 2, slope @ step, rtol=1e-4, atol=1e-12)
     assert narrow.swept.shape == (12, 3)
     np.testing.assert_allclose(narrow.swept.sum(axis=1), 1)
+
+
+def test_a_fit_through_a_matrix_can_be_taken_apart_again(planted: Callable[..., Any]) -> None:
+    fit = fitted("additive", planted("additive").runs(12))
+    assert underneath(fit) is None
+    matrix = np.random.default_rng(0).dirichlet(np.ones(5), 3).T
+    narrow = through(fit, ("p", "q", "r"), matrix, np.zeros((0, 3)))
+    found = underneath(narrow)
+    assert found is not None
+    np.testing.assert_array_equal(found[1], matrix)
+    at = points(20, 5)
+    np.testing.assert_array_equal(found[0].predict(at).mean, fit.predict(at).mean)
+    np.testing.assert_array_equal(found[0].predict(at).spread, fit.predict(at).spread)
+
+
+def test_optimize_and_design_work_on_the_family_and_on_revised_domains() -> None:
+    """The optimum comes with its certificate there too, and every design is allowed."""
+    world = World({"web": 0.0, "code": 0.2, "books": -0.1, "wiki": 0.0, "code-2": 0.5})
+    now = ("web", "code-2", "books", "wiki")
+    old, new = world.runs(("web", "code", "books", "wiki"), 20, seed=2), world.runs(now, 6, seed=3)
+    both = combined(new, [(old, Changes(revised={"code-2": "code"}))])
+    fit = both.today(fitted("additive", both.runs))
+    best = optimize(fit, Objective(), natural=Mixture.normalized(now, np.ones(4)))
+    assert best.gap is not None
+    assert best.gap < 1e-6
+    grid = points(20_000, 4)
+    assert fit.mean(best.mixture.over(now).weights[None], np.full(4, 0.25))[0] <= fit.mean(grid, np.full(4, 0.25)).min()
+    family = reuse({"web": 0.5, "books": 0.3, "wiki": 0.2}, now)
+    objective = Objective(floors={"books": 0.1, "code-2": 0.05}, ceilings={"web": 0.4})
+    narrow = optimize(family.fit(fit), family.objective(objective), natural=Mixture.normalized(family.free, np.ones(2)))
+    assert objective.allows(Mixture.normalized(now, family.mixtures(narrow.mixture.over(family.free).weights)[0]))
+    sweep = design(
+        Mixture.normalized(family.free, np.array([0.7, 0.3])), rng=rng(0, "d"), objective=family.objective(objective),
+        options=Options(runs=5),
+    )  # fmt: skip
+    for mixture in sweep:
+        assert objective.allows(Mixture.normalized(now, family.mixtures(mixture.weights)[0]))
 
 
 @given(st.integers(0, 10_000))

@@ -12,12 +12,13 @@ kernel, of the noise and of the linear kernel.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mixwright.laws._table import RELATED, Table
 from mixwright.laws.graph import Builder
 
 Array = NDArray[np.float64]
@@ -34,6 +35,14 @@ _NEAR = 1e-12
 def roots(x: Array) -> Array:
     """u, the cube roots of mixtures."""
     return np.asarray(np.cbrt(x + SHIFT))
+
+
+def blended(table: Table) -> Array:
+    """``(D, D)``: mixtures as processes see them. A revised domain and its earlier version are nearly one."""
+    out = np.eye(len(table.domains))
+    for new, old in table.related:
+        out[new, old], out[old, old] = 1.0, RELATED
+    return out
 
 
 @dataclass(frozen=True)
@@ -57,7 +66,8 @@ class Belief:
 class Process:
     """Processes of all metrics, given the runs.
 
-    ``u (N, D)`` in its standard deviations ``scale (D,)``, ``own (M, D)``, ``e``, ``known`` and ``ratio`` (ρ) ``(M, N)``.
+    ``u (N, D)`` in its standard deviations ``scale (D,)``, ``own (M, D)``, ``e``, ``known`` and ``ratio`` (ρ) ``(M, N)``; ``blend
+    (D, D)`` as ``blended`` gives it.
     """
 
     u: Array
@@ -68,34 +78,28 @@ class Process:
     ratio: Array
     belief: Belief
     theta: Array
+    blend: Array
 
     @classmethod
-    def fit(
-        cls,
-        x: Array,
-        own: NDArray[np.bool_],
-        e: Array,
-        known: NDArray[np.bool_],
-        ratio: Array,
-        belief: Belief,
-        rows: int,
-    ) -> Process:
+    def fit(cls, table: Table, e: Array, ratio: Array, belief: Belief, rows: int) -> Process:
         """θ at the largest marginal likelihood of at most ``rows`` runs (evenly taken) times the prior.
 
         Cost: some 30 times M ``rows``³ operations.
         """
         from scipy.optimize import minimize
 
-        u = roots(x)
+        blend = blended(table)
+        u = roots(table.x @ blend.T)
         scale = np.maximum(u.std(axis=0), 1e-3)
-        whole = cls(u / scale, scale, own, e, known, ratio, belief, belief.centre(x.shape[1]))
-        taken = np.unique(np.linspace(0, len(x) - 1, min(len(x), rows)).astype(int))
-        part = cls(u[taken] / scale, scale, own, e[:, taken], known[:, taken], ratio[:, taken], belief, whole.theta)
-        bounds = [_LENGTHS] * (x.shape[1] + 1) + [_AMPLITUDES] * 3
+        runs, size = u.shape
+        whole = cls(u / scale, scale, table.own, e, table.known, ratio, belief, belief.centre(size), blend)
+        taken = np.unique(np.linspace(0, runs - 1, min(runs, rows)).astype(int))
+        part = replace(whole, u=whole.u[taken], e=e[:, taken], known=table.known[:, taken], ratio=ratio[:, taken])
+        bounds = [_LENGTHS] * (size + 1) + [_AMPLITUDES] * 3
         found = minimize(
             part._loss, whole.theta, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": _STEPS}
         )
-        return cls(whole.u, scale, own, e, known, ratio, belief, np.asarray(found.x))
+        return replace(whole, theta=np.asarray(found.x))
 
     def _lengths(self, theta: Array, metric: int) -> Array:
         """1 / length of each domain for a metric ``(D,)``."""
@@ -202,7 +206,10 @@ class Process:
         kernel, _, linear = np.exp(2 * self.theta[size + 1 :])
         rows = self._precisions[metric][0]
         runs, alpha = self.u[np.ix_(rows, place)], self.alpha[metric, rows]
-        shifted = build.apply("add", build.weights(), build.const(SHIFT))
+        weights = build.weights()
+        if (self.blend != np.eye(size)).any():
+            weights = build.matmul(self.blend[np.ix_(place, place)], weights)
+        shifted = build.apply("add", weights, build.const(SHIFT))
         u = build.apply("mul", build.apply("pow", shifted, build.const(1 / 3)), build.const(1 / self.scale[place]))
         inverse = self._lengths(self.theta, metric)[place] ** 2
         away = build.apply("add", build.tile(u, len(rows)), build.const(-runs))

@@ -125,10 +125,10 @@ class _Ways:
         left = np.where(table.known, table.y - _shrunken.evaluate(form.theta, table.x)[0], 0.0)
         size = np.sqrt(((left / growth) ** 2).sum(axis=1) / table.known.sum(axis=1))
         amplitude = growth * np.maximum(size, 1e-9 * above.mean(axis=1))[:, None]
-        residual = Process.fit(table.x, table.own, left / amplitude, table.known, growth, _RESIDUAL, rows)
+        residual = Process.fit(table, left / amplitude, growth, _RESIDUAL, rows)
         begin = _BEGIN * np.where(table.known, table.y, np.inf).min(axis=1)
         logs, level = _standard(table, begin)
-        smooth = Process.fit(table.x, table.own, logs, table.known, np.ones_like(logs), _SMOOTH, rows)
+        smooth = Process.fit(table, logs, np.ones_like(logs), _SMOOTH, rows)
         ways = cls(table, form, residual, smooth, amplitude, begin, level, *[np.empty(0)] * 3)
         return ways._held_out(_folds(table, seed))
 
@@ -235,7 +235,7 @@ def weigh(errors: Array) -> Array:
     The common weights minimize the mean square of the weighted mean's error over all metrics, each relative to its own ways'
     errors, with ``_WEIGHTS`` as a prior; then each metric's own, with the common ones as a prior.
     """
-    known = np.isfinite(errors).all(axis=2)
+    known = np.asarray(np.isfinite(errors).all(axis=2))
     e = np.where(known[:, :, None], errors, 0.0)
     count = np.maximum(known.sum(axis=1), 1)
     square = np.einsum("mnk,mnl->mkl", e, e)

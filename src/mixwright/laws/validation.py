@@ -144,7 +144,9 @@ def fit_chosen(runs: Runs, chosen: Mapping[str, str], *, rng: np.random.Generato
 
 def _law(name: str, **changes: Any) -> Law:
     """The law called ``name`` with its default settings, but for ``changes`` that it has."""
-    law: Law = find("laws", name)()
+    law = find("laws", name)()
+    if not isinstance(law, Law):
+        raise StudyError(f"{name} is no law: it gives no fit with an expression graph.")
     known = {field.name for field in fields(law)}  # type: ignore[arg-type]  # laws are dataclasses
     return replace(law, **{k: v for k, v in changes.items() if k in known})  # type: ignore[type-var]
 
