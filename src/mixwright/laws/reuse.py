@@ -27,7 +27,7 @@ from mixwright.core.objective import Group, Objective, Within
 from mixwright.core.observation import Runs
 from mixwright.laws._fit import GraphFit
 from mixwright.laws._table import own_domains
-from mixwright.laws.graph import Builder
+from mixwright.laws.graph import Builder, Graph, Node
 
 Array = NDArray[np.float64]
 #: a weight below this counts as none when runs that had a removed domain are left out
@@ -271,6 +271,25 @@ def through(fit: GraphFit, domains: Sequence[str], matrix: Array, swept: Array) 
     for metric, outputs in fit.graph.outputs.items():
         build.output(metric, **{name: nodes[node] for name, node in outputs.items()})
     return replace(fit, domains=tuple(domains), graph=build.graph(), swept=swept)
+
+
+def underneath(fit: GraphFit) -> tuple[GraphFit, Array] | None:
+    """The inverse of ``through``: a fit over more basic weights and the matrix that leads to them, or None if there is none.
+
+    Its domains are numbers. What is convex in those weights is convex in the fit's own.
+    """
+    nodes = fit.graph.nodes
+    fronts = [n for n, node in enumerate(nodes) if node.op == "matmul" and nodes[node.args[1]].op == "weights"]
+    users = [n for n, node in enumerate(nodes) if any(nodes[arg].op == "weights" for arg in node.args)]
+    if len(fronts) != 1 or users != fronts:
+        return None
+    matrix = np.array(nodes[nodes[fronts[0]].args[0]].value).reshape(-1, len(fit.domains))
+    names = tuple(str(d) for d in range(len(matrix)))
+    inner = tuple(Node("weights") if n == fronts[0] else node for n, node in enumerate(nodes) if node.op != "weights")
+    place = np.cumsum([node.op != "weights" for node in nodes]) - 1
+    inner = tuple(replace(node, args=tuple(int(place[arg]) for arg in node.args)) for node in inner)
+    outputs = {m: {name: int(place[n]) for name, n in o.items()} for m, o in fit.graph.outputs.items()}
+    return replace(fit, domains=names, graph=Graph(names, inner, outputs), swept=fit.swept @ matrix.T), matrix
 
 
 @dataclass(frozen=True, eq=False)

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from mixwright.laws import GraphFit
 from mixwright.laws.graph import Graph, Node
+from mixwright.laws.reuse import through, underneath
 
 Array = NDArray[np.float64]
 
@@ -69,6 +70,9 @@ def minorant(fit: GraphFit, metrics: Sequence[str], low: Array) -> GraphFit | No
     The means themselves where they are convex; None where the graph does not show how to bound them (a Gaussian
     process, trees). Only its means can be used.
     """
+    if (inner := underneath(fit)) is not None and (inner[1] >= 0).all():
+        below = minorant(inner[0], metrics, inner[1] @ low)
+        return None if below is None else through(below, fit.domains, inner[1], fit.swept)
     wanted = [fit.graph.outputs[metric]["mean"] for metric in metrics]
     reading = _Reading(fit.graph, low)
     for number in fit.graph.needed(wanted):
@@ -214,7 +218,7 @@ def _exp(args: list[_Shape], _: int) -> _Shape:
     if arg.value is not None:
         return _constant(np.exp(arg.value))
     if arg.log is not None:
-        _, p, curve, floor = arg.log
+        p, curve, floor = arg.log[1:]
         inside = _Shape(curve, nonnegative=True)
         return _pow([inside, _constant(p)], 0) if not floor else _UNKNOWN
     return _Shape(Curve.CONVEX if arg.curve in _CONVEX else Curve.UNKNOWN, nonnegative=True)
