@@ -34,6 +34,10 @@ Array = NDArray[np.float64]
 _DRAWS = 384
 #: weights closer than this are the same mixture
 _SAME = 1e-6
+#: drawn mixtures closer than this (L1) to one that was measured or proposed are not proposed while others are left
+_APART = 0.05
+#: one run in eight explores: enough to correct the law, few enough to find the best of a pool of 512 within 16 runs
+EXPLORE = 0.125
 #: the part of the weight of exploration that is spread over all candidates
 _EVENLY = 0.1
 
@@ -92,11 +96,12 @@ def next_runs(
     target: Size | None = None,
     sizes: Sequence[Size] = (),
     candidates: Array | None = None,
-    explore: float = 0.25,
+    explore: float = EXPLORE,
     rng: np.random.Generator,
 ) -> NextRuns:
-    """``count`` runs to train next, ``explore`` of them to learn and the others to find, and whether that is worth while.
+    """``count`` runs to train next, to find and to learn in turn, and whether that is worth while.
 
+    Every ``1 / explore``-th run explores, those already measured counted in, so that small batches alternate too.
     ``fit`` was fitted to ``runs`` (None: unknown; then nothing is corrected by what was measured). ``tokens`` of the run the
     choice is for and ``supply`` (in the fit's order) give the epoch caps. ``target`` is the size the choice is for (default:
     the largest of the runs' sizes for a fit that knows sizes), ``sizes`` those the next runs may have (default: that of the
@@ -125,7 +130,7 @@ def next_runs(
     worth = max(reference - float(worlds.target[best].mean()), 0.0)
     advice = advise(worlds.target, best, worth=worth, noise=worlds.noise)
     picker = _Picker(worlds, offered, best, advice.tolerance)
-    found = picker.pick(min(count, int(pool.free.sum())), explore, pool.free)
+    found = picker.pick(count, explore, pool.free, len(fit.swept), _APART if candidates is None else 0.0)
     if not found:
         raise StudyError(
             "Every mixture that is allowed among the candidates has been measured; there is none left to try."
@@ -198,8 +203,8 @@ def _pool(
     drawn = _by_name(region, objective, tokens, supply, natural, fit).sample(_DRAWS, rng)[:, np.argsort(order)]
     near = best + (1 - rng.random((_DRAWS, 1)) ** 0.5) * (drawn - best)
     points = np.concatenate([best[None], near, drawn, tried[region.contains(tried)]])
-    tested = _among(points, tried)
-    return _Pool(points, ~tested, tested, np.arange(len(points)), 0)
+    far = ~_among(points, tried, _APART)
+    return _Pool(points, far if far.any() else ~_among(points, tried), ~far, np.arange(len(points)), 0)
 
 
 def _by_name(
@@ -214,11 +219,10 @@ def _by_name(
     )  # fmt: skip
 
 
-def _among(points: Array, others: Array) -> NDArray[np.bool_]:
-    """Which of ``points (N, D)`` are among ``others (R, D)``."""
-    if not len(others):
-        return np.zeros(len(points), dtype=bool)
-    return np.asarray((np.abs(points[:, None] - others[None]).max(axis=2) < _SAME).any(axis=1))
+def _among(points: Array, others: Array, apart: float = 0.0) -> NDArray[np.bool_]:
+    """Which of ``points (N, D)`` are among ``others (R, D)``, or within ``apart`` (L1) of one."""
+    away = np.abs(points[:, None] - others[None]).sum(axis=2).min(axis=1, initial=np.inf)
+    return np.asarray(away <= max(apart, _SAME))
 
 
 def _lowest(losses: Array, tested: NDArray[np.bool_]) -> int:
@@ -259,15 +263,19 @@ class _Picker:
         self.weight = (1 - _EVENLY) * share / max(share.sum(), 1e-300) + _EVENLY * even
         self.noise = max(self.worlds.noise**2, (0.1 * self.worlds.misfit) ** 2)
 
-    def pick(self, count: int, explore: float, free: NDArray[np.bool_]) -> list[_Pick]:
-        """``count`` runs; each ``1 / explore``-th explores."""
+    def pick(self, count: int, explore: float, free: NDArray[np.bool_], done: int, apart: float) -> list[_Pick]:
+        """``count`` runs after ``done`` others, ``apart`` (L1) where possible; each ``1 / explore``-th of all explores."""
         free, found = free.copy(), list[_Pick]()
-        for number in range(1, count + 1):
+        for number in range(done + 1, done + count + 1):
+            if not free.any():
+                break
             learns = int(number * explore + 1e-9) > int((number - 1) * explore + 1e-9)
             one = self._explore(free) if learns else self._exploit(free)
-            free[one.row] = False
             found.append(one)
             self._learn(one)
+            here = self.worlds.points[one.row][None]
+            away = free & ~_among(self.worlds.points, here, apart)
+            free = away if away.any() else free & ~_among(self.worlds.points, here)
         return found
 
     def _exploit(self, free: NDArray[np.bool_]) -> _Pick:
