@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from typing import Any
 
 import numpy as np
 
@@ -46,7 +47,7 @@ def objectives(names: tuple[str, ...]) -> dict[str, Objective]:
     """One objective per kind of constraint, and one with all of them."""
     half = names[: len(names) // 2]
     costs = {name: float(n % 7) for n, name in enumerate(names)}
-    parts = {
+    parts: dict[str, dict[str, Any]] = {
         "nothing": {},
         "floors and ceilings": {
             "floors": dict.fromkeys(names, 0.1 / len(names)),
@@ -59,15 +60,15 @@ def objectives(names: tuple[str, ...]) -> dict[str, Objective]:
         "KL to natural": {"within": Within("natural", kl=0.1)},
         "loss budget": {"budgets": {"target:0": Budget(percent=0.0)}},
     }
-    mixed: dict[str, object] = {
+    mixed: dict[str, Any] = {
         key: value for name, part in parts.items() if name != "KL to natural" for key, value in part.items()
     }
-    return {name: Objective(**part) for name, part in parts.items()} | {"all": Objective(**mixed)}  # type: ignore[arg-type]
+    return {name: Objective(**part) for name, part in parts.items()} | {"all": Objective(**mixed)}
 
 
 def main() -> None:
     """Measure and print."""
-    read = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
+    read = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     read.add_argument("--domains", type=int, default=100)
     read.add_argument("--metrics", type=int, default=50)
     read.add_argument("--members", type=int, default=24)

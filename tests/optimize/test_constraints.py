@@ -18,7 +18,8 @@ from mixwright.core.errors import StudyError
 from mixwright.core.mixture import Mixture
 from mixwright.core.objective import Budget, Group, Objective, Within
 from mixwright.laws import GraphFit
-from mixwright.optimize.mixture import Optimum, hull_distance, optimize
+from mixwright.optimize.mixture import Optimum, optimize
+from mixwright.optimize.simplex import hull_distance
 
 TOKENS = 1000.0
 COSTS = {"d0": 3.0, "d1": 1.0, "d2": 0.5, "d3": 2.0, "d4": 0.1}
@@ -67,7 +68,7 @@ def from_segment(w: np.ndarray, ends: np.ndarray) -> np.ndarray:
     with np.errstate(divide="ignore", invalid="ignore"):
         met = np.nan_to_num((w - ends[0]) / along, nan=0.0, posinf=1.0, neginf=0.0)
     at = np.clip(np.concatenate([met, np.zeros((len(w), 1)), np.ones((len(w), 1))], axis=1), 0, 1)
-    return np.abs(w[:, None] - ends[0] - at[:, :, None] * along).sum(axis=2).min(axis=1)
+    return np.asarray(np.abs(w[:, None] - ends[0] - at[:, :, None] * along).sum(axis=2).min(axis=1))
 
 
 def allowed(fit: GraphFit, objective: Objective) -> Callable[[np.ndarray], np.ndarray]:
@@ -329,7 +330,7 @@ def test_budgets_that_contradict_are_named_with_the_least_change(known: Callable
     assert "floor" not in words
     changes = {name: float(by) for name, by in re.findall(r"raise the budget of (\S+) by (\S+) nats", words)}
     grid = simplex_grid(3, 400)
-    excess = sum(np.maximum(fit.mean(grid, np.eye(2)[m]) - alone[m] - 1e-3, 0) for m in range(2))
+    excess = np.sum([np.maximum(fit.mean(grid, np.eye(2)[m]) - alone[m] - 1e-3, 0) for m in range(2)], axis=0)
     np.testing.assert_allclose(sum(changes.values()), excess.min(), rtol=0.02, atol=2e-5)
     wide = {
         m: Budget(at_most=b.at_most + changes.get(m, 0.0) + 1e-5) for m, b in tight.items() if b.at_most is not None

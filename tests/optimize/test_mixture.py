@@ -53,6 +53,7 @@ def test_it_agrees_with_brute_force(kind: str, name: str, known: Callable[..., G
         assert best >= values.min() - 2e-3
         near = region.project(found.mixture.weights + 1e-3 * np.random.default_rng(0).normal(size=(200, 3)))
         assert best <= fit.mean(near, q).min() + 1e-9
+        assert found.gap is not None
         assert found.gap < 1e-6
 
 
@@ -182,6 +183,7 @@ def test_the_distance_from_the_hull() -> None:
 def test_twenty_domains_are_no_harder(known: Callable[..., GraphFit]) -> None:
     fit = known("additive", 20, metrics=6)
     found = optimize(fit, Objective(floors={"d3": 0.05}), natural=natural(fit))
+    assert found.gap is not None
     assert found.gap < 1e-5
     assert found.gain.value < 0
 

@@ -106,7 +106,8 @@ def design(
         order.sort(key=lambda d: natural.domains[d])
     names = tuple(natural.domains[d] for d in order)
     stock = None if supply is None else np.asarray(supply, dtype=np.float64)[order]
-    region = Region.of(objective or Objective(), names, tokens=tokens, supply=stock)
+    priors = {"natural": natural, "current": natural}
+    region = Region.of(objective or Objective(), names, tokens=tokens, supply=stock, named=priors)
     centre = natural.weights[order]
     base = region.project(centre[None])[0]
     chosen = _CHOOSE[options.scheme](_Task(region, centre, base, options, rng))

@@ -96,7 +96,7 @@ def pareto(
     natural: Mixture,
     tokens: float | None = None,
     supply: Sequence[float] | NDArray[Any] | None = None,
-    alternatives: Mapping[str, Mixture] | None = None,
+    priors: Mapping[str, Mixture] | None = None,
     count: int = 15,
 ) -> Front:
     """The front between two metrics, or two weighted means of metrics, in up to ``count`` points.
@@ -110,10 +110,10 @@ def pareto(
     names = tuple(m if isinstance(m, str) else " + ".join(m) for m in metrics)
     first, second = ({m: 1.0} if isinstance(m, str) else m for m in metrics)
     plain = replace(objective, metrics=first, risk=None)
-    problem = Problem.of(fit, plain, natural, tokens=tokens, supply=supply, alternatives=alternatives)
+    problem = Problem.of(fit, plain, natural, tokens=tokens, supply=supply, priors=priors)
     other = replace(objective, metrics=second, risk=None)
     qs = np.array([problem.q, other.metric_weights(fit.metrics)])
-    twin = Problem.of(fit, other, natural, tokens=tokens, supply=supply, alternatives=alternatives)
+    twin = Problem.of(fit, other, natural, tokens=tokens, supply=supply, priors=priors)
     ends = [this.minimum()[0] for this in (problem, twin)]
     pair = Pair.of(problem, qs)
     chain = _undominated(_chain(pair, [end.w for end in ends], count))

@@ -133,7 +133,7 @@ def add_prior(rows: Rows, objective: Objective, domains: Sequence[str], prior: A
         rule = Rule("l1", whose, within.l1, words, f"raise the L1 distance to the {whose} mixture")
         rows.less(t.sum(axis=0, keepdims=True), within.l1, [rule])
     if within.kl is not None:
-        for d in np.flatnonzero(prior == 0):
+        for d in np.flatnonzero(prior == 0).tolist():
             words = f"the KL distance to the {whose} mixture, which gives {domains[d]} nothing"
             loosen = f"give {domains[d]} weight in the prior, so that it can get up"
             rows.equal(np.eye(size)[d : d + 1], 0.0, [Rule("prior", domains[d], 0.0, words, loosen, scale=0.01)])

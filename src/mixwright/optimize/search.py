@@ -382,7 +382,7 @@ class Search:
         with np.errstate(divide="ignore", invalid="ignore"):
             up = np.where(steps > 1e-15, (self.region.high - best) / steps, np.inf)
             down = np.where(steps < -1e-15, (self.region.low - best) / steps, np.inf)
-        return steps * np.minimum(np.minimum(up, down).min(axis=1), 1.0).clip(0.0)[:, None]
+        return np.asarray(steps * np.minimum(np.minimum(up, down).min(axis=1), 1.0).clip(0.0)[:, None])
 
     def _back_many(self, best: Array, steps: Array, below: float) -> Array:
         """``best`` plus each step, shortened by bisection until f is at most ``below`` and region and budgets are kept."""

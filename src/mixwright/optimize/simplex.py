@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mixwright.core.errors import StudyError
 from mixwright.core.mixture import Mixture
 from mixwright.core.objective import Objective, divergence
 from mixwright.optimize.conic import Answer, Program
@@ -63,7 +62,8 @@ class Region:
     ) -> Region:
         """The region of an objective for a run of ``tokens`` tokens with ``supply`` unique tokens per domain.
 
-        ``named`` are the mixtures a prior may be given as by name, ``swept (R, D)`` those that ``objective.trust`` speaks of.
+        ``named`` are the mixtures a prior may be given as by name, ``swept (R, D)`` those that ``objective.trust`` speaks of;
+        without them it bounds nothing (before a sweep there are none).
         StudyError names what contradicts what when nothing is allowed, and the least change that helps.
         """
         objective.check_domains(domains)
@@ -73,9 +73,7 @@ class Region:
             prior = objective.within.over(domains, named or {})
             add_prior(rows, objective, domains, prior)
         hull = np.zeros((0, len(domains)))
-        if objective.trust is not None:
-            if swept is None:
-                raise StudyError("objective.trust needs the swept mixtures, and none are known here. Leave it out.")
+        if objective.trust is not None and swept is not None:
             hull = np.asarray(swept, dtype=np.float64)
             add_trust(rows, objective.trust, hull)
         low, high = _box(objective, domains, objective.epoch_caps(domains, tokens, supply))

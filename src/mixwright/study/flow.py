@@ -192,7 +192,7 @@ class Flow:
             },
             "sweep": trainer,
             "optimize": {
-                "objective": settings(s.objective), "current": s.current,
+                "objective": settings(s.objective), "current": s.current, "guess": s.verify.guess if s.verify else None,
                 "budget": {"tokens": s.budget.tokens, "params": s.budget.params},
             },
             "verify": trainer | {"verify": settings(s.verify), "seed": s.seed, "kept": settings(s.final_phase).get("start")},
@@ -475,11 +475,22 @@ class Flow:
 
         reference = self.reference[1]
         objective = replace(self.study.objective.over(reference.domains), metrics=self.metric_weights)
-        supply = None  # in the order of the fit's domains, which is its own
+        supply, priors = None, {}  # in the order of the fit's domains, which is its own
         if self.study.runs is None:
+            priors = {"natural": self.corpus.natural()}
             tokens = {domain.name: domain.tokens for domain in self.corpus.domains}
             supply = np.array([float(tokens[name]) for name in self.law_fit.domains])
-        best = optimize(self.law_fit, objective, natural=reference, tokens=self.budget_tokens, supply=supply)
+        guess = self.study.verify.guess if self.study.verify else None
+        others = {"guess": self.study.mixture(guess, reference.domains, "verify.guess")} if guess is not None else {}
+        best = optimize(
+            self.law_fit,
+            objective,
+            natural=reference,
+            tokens=self.budget_tokens,
+            supply=supply,
+            alternatives=others,
+            priors=priors,
+        )
         write_json(draft.path / "recipe.json", publish.recipe(self, best, objective).to_dict())
         write_json(draft.path / "optimum.json", publish.optimum_values(best))
         return {"weights": best.mixture.to_dict()}

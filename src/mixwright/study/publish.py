@@ -77,6 +77,10 @@ def optimum_values(best: Optimum) -> dict[str, Any]:
         "ranges": {name: list(ends) for name, ends in best.ranges.items()},
         "nearest": best.nearest.to_dict(),
         "active": list(best.active),
+        "prices": [price.to_dict() for price in best.prices],
+        "worst": best.worst.to_dict(),
+        "contrasts": [forecast.__dict__ for forecast in best.contrasts],
+        "certificate": best.certificate,
         "notes": list(best.notes),
     }
 
