@@ -91,9 +91,30 @@ def tokenize(study: StudyPath = HERE, as_json: Json = False, quiet: Quiet = Fals
 
 
 @app.command()
-def design(study: StudyPath = HERE, as_json: Json = False, quiet: Quiet = False) -> None:
-    """Choose the mixtures the proxy runs try."""
-    _stage("design", study, quiet=quiet, as_json=as_json)
+def design(
+    count: Annotated[int | None, typer.Option("--next", min=1, help="Propose so many further runs instead.")] = None,
+    fit: Annotated[Path | None, typer.Option(help="The fit.json they build on (default: the study's own).")] = None,
+    study: StudyPath = HERE,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Choose the mixtures the proxy runs try; with --next, the runs that should follow, if any should."""
+    if count is not None:
+        _propose(count, fit, study, quiet=quiet, as_json=as_json)
+    elif fit is not None:
+        raise StudyError("--fit says which fit the next runs build on; say how many with --next N.")
+    else:
+        _stage("design", study, quiet=quiet, as_json=as_json)
+
+
+def _propose(count: int, fit: Path | None, study: Path, *, quiet: bool, as_json: bool) -> None:
+    from mixwright.study.proposals import propose, table
+
+    flow = _flow(study, quiet=quiet, as_json=as_json)
+    with flow.workspace.lock():
+        found, place = propose(flow, count, fit)
+    text = f"next runs: {place}" if quiet else f"{table(found)}\nnext runs: {place}"
+    _say(text, {"verb": "design", "table": str(place), **found.to_dict()}, as_json=as_json)
 
 
 @app.command()

@@ -96,9 +96,9 @@ def design(
 ) -> list[Mixture]:
     """``options.runs`` different mixtures within the objective's bounds; the first is the natural one, moved inside.
 
-    Repeats are not listed: they are the first mixture again. Schemes other than ``spread`` do not depend on the order of
-    the domains. StudyError if the bounds contradict each other or leave no room. Cost: milliseconds, below a second for
-    the optimal schemes.
+    Repeats are not listed: they are the first mixture again. ``objective.trust`` and ``budgets`` speak of runs and do not
+    bind the first ones. Schemes other than ``spread`` do not depend on the order of the domains. StudyError if the bounds
+    contradict each other or leave no room. Cost: milliseconds, a second or so for the optimal schemes.
     """
     options = options or Options()
     order = list(range(len(natural.domains)))
@@ -107,7 +107,8 @@ def design(
     names = tuple(natural.domains[d] for d in order)
     stock = None if supply is None else np.asarray(supply, dtype=np.float64)[order]
     priors = {"natural": natural, "current": natural}
-    region = Region.of(objective or Objective(), names, tokens=tokens, supply=stock, named=priors)
+    wanted = replace(objective or Objective(), trust=None)
+    region = Region.of(wanted, names, tokens=tokens, supply=stock, named=priors)
     centre = natural.weights[order]
     base = region.project(centre[None])[0]
     chosen = _CHOOSE[options.scheme](_Task(region, centre, base, options, rng))

@@ -12,7 +12,7 @@ Runs of other sizes are compared by what they tell about the choice per FLOP.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -97,6 +97,7 @@ def next_runs(
     sizes: Sequence[Size] = (),
     candidates: Array | None = None,
     explore: float = EXPLORE,
+    priors: Mapping[str, Mixture] | None = None,
     rng: np.random.Generator,
 ) -> NextRuns:
     """``count`` runs to train next, to find and to learn in turn, and whether that is worth while.
@@ -108,19 +109,22 @@ def next_runs(
     runs). With ``candidates (K, D)``, in the fit's order, only those allowed and not yet measured are proposed, and the
     present best is the best of the measured ones. Gains are over ``natural``, or the median candidate where it is not given.
 
-    StudyError when the bounds contradict each other or nothing is left to try, DataError for other domains. Deterministic
-    given ``rng``; the order of domains is immaterial. Cost: about two CPU-seconds for a thousand candidates.
+    ``priors`` are mixtures that ``objective.within`` may name. StudyError when the bounds contradict each other or nothing
+    is left to try, DataError for other domains. Deterministic given ``rng``; the order of domains is immaterial. Cost: about
+    a CPU-second for a thousand candidates.
     """
     if count < 1 or not 0 <= explore <= 1:
         raise StudyError(f"next_runs needs count of at least 1 and explore in 0..1; got {count} and {explore:g}.")
     q = objective.metric_weights(fit.metrics)
     aim, measured = _aim(fit, runs, q, target)
     base = _natural(fit, natural)
-    region = Region.of(
-        objective, fit.domains, tokens=tokens, supply=supply, swept=fit.swept,
-        named={} if base is None else {"natural": base},
-    )  # fmt: skip
-    pool = _pool(fit, objective, region, measured, aim, base, candidates, tokens, supply, rng)
+    bounds = _Bounds(objective, tokens, supply, base, dict(priors or {}))
+    region = bounds.region(fit, list(range(len(fit.domains))))
+    pool = (
+        _offered(fit, region, measured, candidates)
+        if candidates is not None
+        else _drawn(fit, bounds, region, measured, aim, rng)
+    )
     offered = tuple(dict.fromkeys(sizes)) or (measured.size or aim or Size(),)
     worlds = imagine(fit, q, pool.points, measured, rng=rng, target=aim, sizes=offered)
     best = pool.best if pool.best is not None else int(_lowest(worlds.target, pool.tested))
@@ -178,45 +182,64 @@ class _Pool:
     best: int | None
 
 
-def _pool(
-    fit: GraphFit, objective: Objective, region: Region, measured: Measured, aim: Size | None, natural: Mixture | None,
-    candidates: Array | None, tokens: float | None, supply: Any, rng: np.random.Generator,
-) -> _Pool:  # fmt: skip
-    """The candidates given, as far as allowed; or the best mixture, those between it and draws from the region, and those."""
-    tried = measured.x if len(measured.x) else fit.swept
-    if candidates is not None:
-        given = np.atleast_2d(np.asarray(candidates, dtype=np.float64))
-        if given.shape[1] != len(fit.domains):
-            raise DataError(
-                f"Candidates need a weight for each of the fit's {len(fit.domains)} domains; got {given.shape[1]}."
-            )
-        rows = np.flatnonzero(region.contains(given, 1e-6))
-        if not len(rows):
-            raise StudyError(
-                "None of the candidate mixtures is allowed by the objective's bounds. Loosen them, or offer others."
-            )
-        tested = _among(given[rows], tried)
-        return _Pool(given[rows], ~tested, tested, rows, None)
-    start = natural or Mixture.uniform(fit.domains)
-    best = optimize(at_size(fit, aim), objective, natural=start, tokens=tokens, supply=supply).mixture.weights
+@dataclass(frozen=True, eq=False)
+class _Bounds:
+    """What an objective's bounds depend on; ``supply`` is in the fit's order."""
+
+    objective: Objective
+    tokens: float | None
+    supply: Sequence[float] | NDArray[Any] | None
+    natural: Mixture | None
+    priors: Mapping[str, Mixture]
+
+    def region(self, fit: GraphFit, order: list[int]) -> Region:
+        """What is allowed, with the fit's domains in this order."""
+        stock = None if self.supply is None else np.asarray(self.supply, dtype=np.float64)[order]
+        named = {} if self.natural is None else {"natural": self.natural, "current": self.natural}
+        return Region.of(
+            self.objective, [fit.domains[d] for d in order], tokens=self.tokens, supply=stock, swept=fit.swept[:, order],
+            named={**named, **self.priors},
+        )  # fmt: skip
+
+    def best(self, fit: GraphFit) -> Array:
+        """The best allowed mixture."""
+        return optimize(
+            fit, self.objective, natural=self.natural or Mixture.uniform(fit.domains), tokens=self.tokens,
+            supply=self.supply, priors=self.priors,
+        ).mixture.weights  # fmt: skip
+
+
+def _offered(fit: GraphFit, region: Region, measured: Measured, candidates: Array) -> _Pool:
+    """The candidates given, as far as allowed."""
+    given = np.atleast_2d(np.asarray(candidates, dtype=np.float64))
+    if given.shape[1] != len(fit.domains):
+        raise DataError(
+            f"Candidates need a weight for each of the fit's {len(fit.domains)} domains; these have {given.shape[1]}."
+        )
+    rows = np.flatnonzero(region.contains(given, 1e-6))
+    if not len(rows):
+        raise StudyError(
+            "None of the candidate mixtures is allowed by the objective's bounds. Loosen them, or offer others."
+        )
+    tested = _among(given[rows], measured.x if len(measured.x) else fit.swept)
+    return _Pool(given[rows], ~tested, tested, rows, None)
+
+
+def _drawn(
+    fit: GraphFit, bounds: _Bounds, region: Region, measured: Measured, aim: Size | None, rng: np.random.Generator
+) -> _Pool:
+    """The best mixture, those between it and draws from the region, these draws, and what was measured.
+
+    The region is drawn from with its domains sorted by name, so that their order is immaterial.
+    """
+    best = bounds.best(at_size(fit, aim))
     order = sorted(range(len(fit.domains)), key=lambda d: fit.domains[d])
-    drawn = _by_name(region, objective, tokens, supply, natural, fit).sample(_DRAWS, rng)[:, np.argsort(order)]
+    drawn = bounds.region(fit, order).sample(_DRAWS, rng)[:, np.argsort(order)]
     near = best + (1 - rng.random((_DRAWS, 1)) ** 0.5) * (drawn - best)
+    tried = measured.x if len(measured.x) else fit.swept
     points = np.concatenate([best[None], near, drawn, tried[region.contains(tried)]])
     far = ~_among(points, tried, _APART)
     return _Pool(points, far if far.any() else ~_among(points, tried), ~far, np.arange(len(points)), 0)
-
-
-def _by_name(
-    region: Region, objective: Objective, tokens: float | None, supply: Any, natural: Mixture | None, fit: GraphFit
-) -> Region:
-    """The same region with its domains sorted by name, so that draws from it do not depend on their order."""
-    order = sorted(range(len(region.domains)), key=lambda d: region.domains[d])
-    stock = None if supply is None else np.asarray(supply, dtype=np.float64)[order]
-    return Region.of(
-        objective, [region.domains[d] for d in order], tokens=tokens, supply=stock, swept=fit.swept[:, order],
-        named={} if natural is None else {"natural": natural},
-    )  # fmt: skip
 
 
 def _among(points: Array, others: Array, apart: float = 0.0) -> NDArray[np.bool_]:
