@@ -33,7 +33,7 @@ from mixwright.laws.product import Product
 from mixwright.laws.validation import spearman
 
 Array = np.ndarray
-OUTSIDE = [Gp(members=8), Implicit(members=8), Lightgbm(members=4, trees=50, member_trees=10)]
+OUTSIDE = [Gp(members=8), Implicit(members=2, components=2), Lightgbm(members=4, trees=50, member_trees=10)]
 
 
 def fitted(law: Law, runs: Runs) -> GraphFit:
