@@ -102,15 +102,7 @@ def one_setting(runs: Runs) -> tuple[Runs, str]:
     usable = runs.usable()
     if not len(usable):
         raise DataError("No run of the table is done, so there is nothing to fit; see its status column.")
-    time = np.where(np.isnan(usable.tokens), np.array(usable.step, dtype=np.float64), usable.tokens)
-    size = np.log1p(np.nan_to_num(np.stack([usable.params, time], axis=1), nan=0.0))
-    places, place, count = np.unique(
-        np.round(size / SAME_SETTING * _STEPS).astype(np.int64), axis=0, return_inverse=True, return_counts=True
-    )
-    support = _support(places, count)
-    chosen = places[max(range(len(places)), key=lambda n: (support[n], tuple(places[n])))]
-    near = np.abs(places - chosen).max(axis=1) <= _STEPS
-    used = usable.take(near[place.reshape(-1)]).last()
+    used = usable.take(_commonest(usable)).last()
     notes = []
     if len(used) < len(usable):
         runs_in_all = len(set(usable.run_id))
@@ -132,6 +124,29 @@ def one_setting(runs: Runs) -> tuple[Runs, str]:
         )
         used = _drawn(used)
     return used, "; ".join(notes)
+
+
+def settings(runs: Runs) -> list[Runs]:
+    """The rows of each size and token count, the commonest setting first (the larger in a tie)."""
+    out, rest = [], runs
+    while len(rest):
+        here = _commonest(rest)
+        out.append(rest.take(here))
+        rest = rest.take(~here)
+    return out
+
+
+def _commonest(usable: Runs) -> NDArray[np.bool_]:
+    """Which rows ``(N,)`` are of the commonest size and token count; steps stand for tokens where these are unknown."""
+    time = np.where(np.isnan(usable.tokens), np.array(usable.step, dtype=np.float64), usable.tokens)
+    size = np.log1p(np.nan_to_num(np.stack([usable.params, time], axis=1), nan=0.0))
+    places, place, count = np.unique(
+        np.round(size / SAME_SETTING * _STEPS).astype(np.int64), axis=0, return_inverse=True, return_counts=True
+    )
+    support = _support(places, count)
+    chosen = places[max(range(len(places)), key=lambda n: (support[n], tuple(places[n])))]
+    near = np.abs(places - chosen).max(axis=1) <= _STEPS
+    return np.asarray(near[place.reshape(-1)])
 
 
 def _drawn(runs: Runs) -> Runs:
