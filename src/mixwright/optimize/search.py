@@ -25,6 +25,8 @@ Array = NDArray[np.float64]
 _DRAWS, _TRIED = 256, 40_000
 #: ways down that are followed: of a measure known to be convex one, of others
 _STARTS = {True: 1, False: 10}
+#: this many ends that all agree, within this part of the measure's range, are enough
+_ENOUGH, _AGREE = 5, 1e-4
 #: starts of a measure not known to be convex differ by at least this in L1, where there are enough
 _APART = 0.1
 #: starts are moved this far into the region: at a weight of zero a law may have no slope
@@ -145,11 +147,18 @@ class Search:
             starts = points[self._chosen(points, values, len(first))]
         else:
             starts = np.concatenate([promising[None], points[: len(first)]])
-        ends = [self.descend(start, scale) for start in starts]
-        best = min(ends, key=self._merit)
-        close = [end for end in ends if self._merit(end) <= self._merit(best) + 1e-4 * scale]
+        ends: list[Found] = []
+        for start in starts:
+            ends.append(self._descend_coarse(start, scale))
+            merits = [self._merit(end) for end in ends]
+            if len(ends) >= _ENOUGH and max(merits) - min(merits) <= _AGREE * scale:
+                break
+        close = sum(merit <= min(merits) + _AGREE * scale for merit in merits)
+        best = ends[int(np.argmin(merits))]
+        if isinstance(self.measure, Quantile):
+            best = min(self.descend(best.w, scale), best, key=self._merit)
         best = best if self.convex else self._other_valleys(best, scale)
-        return replace(best, starts=len(ends), agreeing=len(close))
+        return replace(best, starts=len(ends), agreeing=close)
 
     def nearby(self, starts: Sequence[Array]) -> Found:
         """The best end of the ways down from these mixtures as they are."""
@@ -183,6 +192,14 @@ class Search:
                 if all(np.abs(points[n] - points[m]).sum() > near for m in chosen):
                     chosen.append(int(n))
         return chosen
+
+    def _descend_coarse(self, w: Array, scale: float) -> Found:
+        """One way down from ``w``, of a quantile with its distance well rounded; the measure is that itself."""
+        if not isinstance(self.measure, Quantile):
+            return self._descend(w, scale)
+        soft = replace(self, measure=replace(self.measure, rounding=_ROUNDING[0]))
+        found = soft._descend(w, scale)
+        return replace(found, value=float(self.value(found.w)[0]))
 
     def descend(self, w: Array, scale: float) -> Found:
         """One way down from ``w``; a quantile's distance is rounded less and less."""
