@@ -3,9 +3,10 @@
 Notation: D domains, M metrics, R measured runs, C candidate mixtures, K places (a candidate at a size), S worlds; q ``(M,)``
 metric weights; L the weighted mean of losses.
 
-A world is one member of the fit's ensemble plus a misfit drawn from a Gaussian process whose correlation falls as
-``exp(-distance / reach)`` with the L1 distance of mixtures, corrected so that it passes through what was measured
-(Matheron's rule, see Wilson et al. 2020, arXiv:2002.09309). The size of the misfit is that of held-out errors near the best
+A world is one member of the fit's ensemble plus a misfit drawn from a Gaussian process (Matérn 3/2 in the square roots of
+weights, its length half the median distance of the swept mixtures: smooth, so that many candidates close together are no
+more chances to be better than one), corrected so that it passes through what was measured (Matheron's rule, see Wilson et
+al. 2020, arXiv:2002.09309). The size of the misfit is that of held-out errors near the best
 mixtures: losses of bad mixtures are missed by far more, and do not matter to the choice.
 """
 
@@ -147,17 +148,17 @@ def imagine(
     home = target if fit.graph.free else measured.size
     here = at_size(fit, home)
     noise, misfit = here.seed_noise(q), near_misfit(here, q)
-    noise = noise if np.isfinite(noise) else 0.0
+    noise, length = noise if np.isfinite(noise) else 0.0, misfit_length(fit.swept)
     members = here.members(np.concatenate([points, measured.x]), q)
     member = np.arange(count) % members.shape[1]
-    drift = _misfits(np.concatenate([points, measured.x]), misfit, fit.reach, rng, count)
-    worlds = _through(members[:, member] + drift, points, measured, misfit, fit.reach, noise, rng)
+    drift = _misfits(np.concatenate([points, measured.x]), misfit, length, rng, count)
+    worlds = _through(members[:, member] + drift, points, measured, misfit, length, noise, rng)
     places = {home: worlds}
     for size in dict.fromkeys((target, *sizes)):
         if size not in places and size is not None:
             alike = ALIKE ** size.apart(home) if home is not None else 1.0
             there = at_size(fit, size).members(points, q)[:, member]
-            other = np.sqrt(1 - alike**2) * _misfits(points, misfit, fit.reach, rng, count)
+            other = np.sqrt(1 - alike**2) * _misfits(points, misfit, length, rng, count)
             places[size] = there + alike * (worlds - members[: len(points), member]) + other
     aim = worlds if target is None else places[target]
     return Worlds(points, aim, tuple(places[size] for size in sizes), noise, misfit)
@@ -197,14 +198,29 @@ def near_misfit(fit: GraphFit, q: Array) -> float:
     return float(np.sqrt(max(square - less, 0.1 * square, 1e-12)))
 
 
-def _covariance(one: Array, other: Array, misfit: float, reach: float) -> Array:
-    apart = np.abs(one[:, None] - other[None]).sum(axis=2)
-    return np.asarray(misfit**2 * np.exp(-apart / reach))
+def _apart(one: Array, other: Array) -> Array:
+    """Distances ``(N, K)`` between the square roots of mixtures ``(N, D)`` and ``(K, D)``."""
+    product = np.sqrt(np.maximum(one, 0)) @ np.sqrt(np.maximum(other, 0)).T
+    return np.asarray(np.sqrt(np.maximum(one.sum(axis=1)[:, None] + other.sum(axis=1) - 2 * product, 0.0)))
 
 
-def _misfits(points: Array, misfit: float, reach: float, rng: np.random.Generator, count: int) -> Array:
+def misfit_length(swept: Array) -> float:
+    """Half the median distance between different swept mixtures (of at most 500, evenly taken); 1/2 where there is one."""
+    points = np.unique(swept, axis=0)
+    points = points[np.linspace(0, len(points) - 1, min(len(points), 500)).astype(int)]
+    if len(points) < 2:
+        return 0.5
+    return float(np.median(_apart(points, points)[np.triu_indices(len(points), 1)])) / 2
+
+
+def _covariance(one: Array, other: Array, misfit: float, length: float) -> Array:
+    scaled = np.sqrt(3.0) * _apart(one, other) / length
+    return np.asarray(misfit**2 * (1 + scaled) * np.exp(-scaled))
+
+
+def _misfits(points: Array, misfit: float, length: float, rng: np.random.Generator, count: int) -> Array:
     """Misfits ``(N, count)`` at ``points (N, D)``, drawn together."""
-    covariance = _covariance(points, points, misfit, reach)
+    covariance = _covariance(points, points, misfit, length)
     covariance[np.diag_indices(len(points))] += _JITTER * misfit**2
     return np.asarray(np.linalg.cholesky(covariance) @ rng.standard_normal((len(points), count)))
 
@@ -214,7 +230,7 @@ def _through(
     points: Array,
     measured: Measured,
     misfit: float,
-    reach: float,
+    length: float,
     noise: float,
     rng: np.random.Generator,
 ) -> Array:
@@ -224,6 +240,6 @@ def _through(
     scatter = max(noise**2, 100 * _JITTER * misfit**2)
     draws = np.sqrt(scatter) * rng.standard_normal((len(measured.y), worlds.shape[1]))
     wrong = measured.y[:, None] - worlds[len(points) :] - draws
-    inner = _covariance(measured.x, measured.x, misfit, reach) + scatter * np.eye(len(measured.y))
-    across = _covariance(points, measured.x, misfit, reach)
+    inner = _covariance(measured.x, measured.x, misfit, length) + scatter * np.eye(len(measured.y))
+    across = _covariance(points, measured.x, misfit, length)
     return np.asarray(worlds[: len(points)] + across @ np.linalg.solve(inner, wrong))

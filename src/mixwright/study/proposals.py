@@ -31,8 +31,9 @@ _SIZES = 8
 def propose(flow: Flow, count: int, fit_file: Path | None = None) -> tuple[NextRuns, Path]:
     """``count`` runs to train next and the CSV they were written to, ``next_runs.json`` beside it.
 
-    From the study's own fit, made now if need be, into the study's folder; or from ``fit_file`` (a fit of the same study),
-    into its folder. DataError where that is no fit, or one of other domains.
+    From the study's own fit, made now if need be, into the study's folder; or from ``fit_file`` (a fit over the same
+    domains), into its folder, unless that is one of the study's artifacts. DataError where that is no fit, or one over
+    other domains.
     """
     fit = flow.law_fit if fit_file is None else _read(fit_file)
     reference, runs = flow.reference[1], flow.fitted_on
@@ -51,7 +52,7 @@ def propose(flow: Flow, count: int, fit_file: Path | None = None) -> tuple[NextR
         natural=reference, tokens=tokens, supply=supply, target=_target(flow, fit), sizes=_sizes(flow, fit, runs),
         priors=priors, rng=rng(flow.study.seed, "next", len(fit.swept)),
     )  # fmt: skip
-    folder = flow.root if fit_file is None else fit_file.resolve().parent
+    folder = _folder(flow, fit_file)
     write_json(folder / "next_runs.json", found.to_dict())
     write_atomic(folder / "next_runs.csv", _csv(found, len(fit.swept)))
     return found, Path(os.path.relpath(folder / "next_runs.csv"))
@@ -61,6 +62,13 @@ def _read(path: Path) -> GraphFit:
     if not path.is_file():
         raise DataError(f"There is no fit at {path}. Give a fit.json, such as work/fit/<key>/fit.json of a study.")
     return load_fit(read_json(path))
+
+
+def _folder(flow: Flow, fit_file: Path | None) -> Path:
+    """Where the proposals go: sealed artifacts are left as they are."""
+    if fit_file is None or fit_file.resolve().is_relative_to(flow.root.resolve() / "work"):
+        return flow.root
+    return fit_file.resolve().parent
 
 
 def _target(flow: Flow, fit: GraphFit) -> Size | None:
