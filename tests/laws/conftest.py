@@ -75,3 +75,71 @@ def published() -> Callable[[str], Path]:
         return path
 
     return find
+
+
+class Trajectories:
+    """Losses over mixture, tokens and size of a planted law, with a cosine schedule: ``L = E + m(r) + A n^-g + B S1^-a - C S2``.
+
+    Tokens are counted in steps; ``truth(weights, tokens, params)`` are the losses ``(N, 2)`` without noise.
+    """
+
+    SIZES = (2e7, 8e7, 2e8)
+    TOTAL = 1e5
+
+    def __init__(self, *, alpha: float = 0.45, gamma: float = 0.2, drop: float = 0.06, seed: int = 0) -> None:
+        from mixwright.laws.steps import LearningRate
+
+        self.alpha, self.gamma, self.drop, self.seed = alpha, gamma, drop, seed
+        self.rate = LearningRate("cosine", total=self.TOTAL, warmup=2e3, final=0.1)
+        self.domains = ("books", "code", "web")
+        self.metrics = ("val:code", "target:a")
+        self.pull = np.array([[0.1, 1.4, 0.3], [0.8, 0.2, 1.0]])
+
+    def truth(self, weights: np.ndarray, tokens: float, params: float) -> np.ndarray:
+        area = self.rate.area(tokens) / 2e4
+        mixed = 0.8 * np.exp(-np.sqrt(np.maximum(weights, 0)) @ self.pull.T)
+        trained = np.array([0.5, 0.7]) * (1 + 0.3 * mixed) * area**-self.alpha
+        return 1.2 + mixed + 0.9 * (params / 1e8) ** -self.gamma + trained - self.drop * self.rate.annealed(tokens)
+
+    def runs(
+        self, count: int, tokens: tuple[float, ...], *, sizes: tuple[float, ...] = SIZES, noise: float = 0.0
+    ) -> Runs:
+        rng = np.random.default_rng(self.seed)
+        weights = rng.dirichlet(np.ones(3), count)
+        rows = [(m, p, t) for m in range(count) for p in sizes for t in tokens]
+        losses = np.array([self.truth(weights[m], t, p) for m, p, t in rows])
+        losses = losses + noise * rng.standard_normal(losses.shape)
+        return Runs(
+            self.domains, self.metrics, tuple(f"m{m:02d}-{p:.0e}" for m, p, _ in rows), weights[[m for m, _, _ in rows]],
+            losses, tokens=np.array([t for _, _, t in rows]), params=np.array([p for _, p, _ in rows]),
+        )  # fmt: skip
+
+
+@pytest.fixture
+def trajectories() -> Callable[..., Trajectories]:
+    """Worlds of several sizes and checkpoints whose truth is known."""
+    return Trajectories
+
+
+@pytest.fixture
+def mixing_laws(published: Callable[[str], Path]) -> Callable[[str], tuple[Runs, np.ndarray]]:
+    """All rows of a published table of runs of several sizes, and the weights of its metrics in the overall loss."""
+    import csv
+
+    def read(name: str) -> tuple[Runs, np.ndarray]:
+        with published("mixing-laws/valid_weights.csv").open() as file:
+            share = {row["valid_domain"]: float(row["weight"]) for row in csv.DictReader(file)}
+        with published(f"mixing-laws/{name}.csv").open() as file:
+            rows = [row for row in csv.DictReader(file) if row["mix_sum"]]
+        mixed = [c for c in rows[0] if c.startswith("mix_") and c not in ("mix_index", "mix_sum")]
+        x = np.array([[float(row[c]) for c in mixed] for row in rows])
+        x = np.where(np.isclose(x, 0.168375), 0.1484375, x)  # the default run's c4, as the table's README has it
+        losses = [[float(row[f"loss_{metric}"] or "nan") for metric in share] for row in rows]
+        runs = Runs(
+            tuple(c.removeprefix("mix_") for c in mixed), tuple(share), tuple(row["run_id"] for row in rows),
+            x / x.sum(axis=1, keepdims=True), np.array(losses), tokens=np.array([float(row["tokens"]) for row in rows]),
+            params=np.array([float(row["model_size"]) for row in rows]), step=tuple(int(row["step"]) for row in rows),
+        )  # fmt: skip
+        return runs, np.array(list(share.values()))
+
+    return read

@@ -31,7 +31,7 @@ from mixwright.laws._fit import GraphFit
 from mixwright.laws._fitting import assemble
 from mixwright.laws._noise import mixture_groups
 from mixwright.laws._solver import Problems, Solved, solve
-from mixwright.laws._table import Table, deal_folds, losses_positive, tabulate
+from mixwright.laws._table import SAME_SETTING, Table, deal_folds, losses_positive, tabulate
 from mixwright.laws.graph import Builder
 from mixwright.laws.sizes import SizeLaw
 from mixwright.laws.steps import LearningRate, StepLaw, pooled_exponents
@@ -98,13 +98,12 @@ class Joint(Law):
         theta, common = _solve_points(world, w)
         members = _solve_members(world, w, theta, common, groups, seed)
         residuals, variance = _held_out(world, held, theta, members)
-        fit = assemble(
+        return assemble(
             "joint", table, used, residuals, variance,
             lambda build, m: world.write(build, theta[0, m], members[0][:, m], used.domains),
             ["converged"] * len(table.metrics),
             [world.describe(theta[0, m]) for m in range(len(table.metrics))],
         )  # fmt: skip
-        return fit
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,26 +127,16 @@ class _World:
 
     @classmethod
     def of(cls, law: Joint, used: Runs, table: Table) -> _World:
-        rate = law.steps.rate
         place = mixture_groups(table.x)
         _, first = np.unique(place, return_index=True)
         rows = _order(used)
-        params, tokens = used.params[rows], used.tokens[rows]
-        size = _middle(params)
-        log_n = np.zeros(len(params)) if size == 0 else np.log(params / size)
-        known = bool(np.isfinite(tokens).all())
-        raw = np.ones(len(tokens)) if not known else (tokens if rate is None else rate.area(tokens))
-        area = _middle(raw)
-        u = rate.annealed(tokens) if rate is not None and known else np.zeros(len(tokens))
-        log_s = np.log(raw / area)
-        said = _exponents(table, place, log_n, log_s, u, law)
-        name = np.array(used.run_id)[rows]
-        _, run, count = np.unique(name, return_inverse=True, return_counts=True)
-        w = np.minimum(1.0, 2.0 / count)[run]
-        return cls(
-            law, table, table.x[first], _kernel(table.x[first], law.length), place, log_n, log_s, u, size, area if np.ptp(log_s) > 0 else 0.0, *said, w,
-            _spread(table, log_n, log_s),
-        )  # fmt: skip
+        log_n, size = _axis(used.params[rows])
+        log_s, area, u = _moments(used.tokens[rows], law.steps.rate)
+        gamma, alpha = _exponents(table, place, log_n, log_s, u, law)
+        _, run, count = np.unique(np.array(used.run_id)[rows], return_inverse=True, return_counts=True)
+        kernel = _kernel(table.x[first], law.length)
+        w, spread = np.minimum(1.0, 2.0 / count)[run], _spread(table, log_n, log_s)
+        return cls(law, table, table.x[first], kernel, place, log_n, log_s, u, size, area, gamma, alpha, w, spread)
 
     @property
     def domains(self) -> int:
@@ -199,7 +188,7 @@ class _World:
         theta = np.zeros((len(mean), self.width))
         theta[:, 0] = np.log(_FLOOR_SHARE * low)
         typical = np.mean((np.maximum(self.mixtures, FLOOR) ** 0.5).sum(axis=1))
-        gains = sum(2 - [self.size > 0, self.area > 0].count(False) for _ in (0,))
+        gains = (self.size > 0) + (self.area > 0)
         rest = np.maximum(mean - (_FLOOR_SHARE + gains * _GAIN_SHARE) * low, 1e-3 * low)
         theta[:, 1 : 1 + D] = -np.log(rest * typical)[:, None]
         theta[:, 1 + D : 1 + 2 * D] = np.log(0.5)
@@ -360,15 +349,21 @@ def _thinned(runs: Runs) -> Runs:
     return replace(runs.take([int(part[-1]) for part in parts]), losses=losses, tokens=tokens)
 
 
-def _middle(values: Array) -> float:
-    """The geometric mean of the different values; 0 where there is one or none is known."""
-    different = np.unique(values[np.isfinite(values)])
-    if not len(different):
-        return 0.0
-    middle = float(np.exp(np.log(different).mean()))
-    return (
-        middle if np.ptp(np.log(different)) > 1e-6 or np.all(values == 1) else (middle if len(different) > 1 else 0.0)
-    )
+def _axis(values: Array) -> tuple[Array, float]:
+    """Logarithms over the geometric mean of the different values, and that mean; 0 and 0 where they are one or unknown."""
+    if not np.all(values > 0) or np.ptp(np.log(values)) <= SAME_SETTING:
+        return np.zeros(len(values)), 0.0
+    middle = float(np.exp(np.log(np.unique(values)).mean()))
+    return np.log(values / middle), middle
+
+
+def _moments(tokens: Array, rate: LearningRate | None) -> tuple[Array, float, Array]:
+    """Log s, S0 and u of rows; 0 where tokens are one or unknown."""
+    nothing = np.zeros(len(tokens))
+    if not np.all(tokens > 0):
+        return nothing, 0.0, nothing
+    log_s, area = _axis(tokens if rate is None else rate.area(tokens))
+    return log_s, area, (nothing if rate is None or area == 0 else rate.annealed(tokens))
 
 
 def _exponents(

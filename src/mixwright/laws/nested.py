@@ -42,7 +42,7 @@ class Nested(Law):
     Runs of one moment need no step law, runs of one size no size law, and then that law is left out.
     """
 
-    law: str = "additive"
+    law: str = "hierarchical"
     tokens: Annotated[float, Gt(0)] | None = None
     params: Annotated[float, Gt(0)] | None = None
     steps: StepLaw = field(default_factory=StepLaw)
@@ -168,11 +168,11 @@ def _same(values: Array, target: float) -> bool:
 def _cells(values: Array, group: NDArray[np.int64], place: NDArray[np.int64], sizes: int) -> Array:
     """Means ``(B, K, Z, M)`` of values ``(B, R, M)`` over the runs of each mixture and size; NaN where there are none."""
     known = np.isfinite(values)
-    shape = (len(values), int(group.max()) + 1, sizes, values.shape[2])
-    total, count = np.zeros(shape), np.zeros(shape)
-    np.add.at(total, (slice(None), group, place), np.where(known, values, 0.0))
-    np.add.at(count, (slice(None), group, place), known.astype(float))
-    return np.divide(total, count, out=np.full(shape, np.nan), where=count > 0)
+    mixtures = int(group.max()) + 1
+    cell = (group * sizes + place)[None] == np.arange(mixtures * sizes)[:, None]  # (K Z, R)
+    total, count = cell @ np.where(known, values, 0.0), cell @ known.astype(float)
+    mean = np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
+    return np.asarray(mean.reshape(len(values), mixtures, sizes, values.shape[2]))
 
 
 def _carry(inner: GraphFit, target: Runs, deviations: Array, noise: Array) -> GraphFit:

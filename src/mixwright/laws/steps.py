@@ -201,7 +201,7 @@ def pooled_exponents(said: list[Exponent], centre: float, width: float, between:
         precision[count, count] += 1 / between**2
         precision[z, count] = precision[count, z] = -1 / between**2
         right[z] = one.precision * one.mean
-    covariance = np.linalg.inv(precision)
+    covariance: Array = np.asarray(np.linalg.inv(precision))
     return (covariance @ right)[:count], covariance[:count, :count]
 
 
@@ -271,7 +271,8 @@ def _fit_family(
     """
     curves = _annealing_added(family, drop)
     scatter = population(curves, alpha)
-    beta = np.where(curves.known.any(axis=1)[:, :, None], shrunk(curves, alpha, scatter), np.nan)
+    seen = np.asarray(curves.known.any(axis=1))
+    beta = np.where(seen[:, :, None], shrunk(curves, alpha, scatter), np.nan)
     common, own = _noise_parts(curves, alpha, beta)
     deviations = np.nan_to_num(beta - scatter.centre)
     betas = np.empty((len(alphas), *beta.shape))
