@@ -175,7 +175,7 @@ def _maximize(u: Array, losses: Array, centre: Array, width: Array, start: Array
         away = (theta - centre) / width
         return value + 0.5 * float(away @ away), slope + away / width
 
-    options = {"maxiter": 40, "ftol": 1e-6}
+    options = {"maxiter": 40, "ftol": 1e-5}
     begin = np.clip(start, *np.array(bounds).T)
     return np.asarray(minimize(loss, begin, jac=True, method="L-BFGS-B", bounds=bounds, options=options).x)
 
@@ -201,7 +201,8 @@ def _evidence(theta: Array, squares: Array, y: Array) -> tuple[float, Array]:
     C[np.diag_indices(runs)] += eta
     L = np.linalg.cholesky(C)
     lower = dpotri(L, lower=1)[0]
-    precision = np.tril(lower) + np.tril(lower, -1).T
+    precision = lower + lower.T  # dpotri leaves zeros above the diagonal, as cholesky does
+    precision[np.diag_indices(runs)] *= 0.5
     alpha = y @ precision
     square = np.maximum((alpha * y).sum(axis=1), 1e-12)
     value = 0.5 * runs * np.log(square / runs).sum() + count * np.log(np.diag(L)).sum()
