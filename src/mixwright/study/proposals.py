@@ -36,10 +36,10 @@ def propose(flow: Flow, count: int, fit_file: Path | None = None) -> tuple[NextR
     other domains.
     """
     fit = flow.law_fit if fit_file is None else _read(fit_file)
-    reference, runs = flow.reference[1], flow.fitted_on
-    if set(fit.domains) - set(runs.domains) or set(reference.domains) - set(fit.domains):
+    reference, runs = flow.reference[1], _runs(flow, fit)
+    if runs is None or set(reference.domains) != set(fit.domains):
         raise DataError(
-            f"{fit_file or 'The fit'} is over {', '.join(fit.domains)}, but this study over {', '.join(runs.domains)}. "
+            f"{fit_file or 'The fit'} is over {', '.join(fit.domains)}, but this study over {', '.join(reference.domains)}. "
             "Give a fit of this study, or this fit's study with --study."
         )
     tokens, supply, priors = flow.budget_tokens, None, dict[str, Mixture]()
@@ -56,6 +56,11 @@ def propose(flow: Flow, count: int, fit_file: Path | None = None) -> tuple[NextR
     write_json(folder / "next_runs.json", found.to_dict())
     write_atomic(folder / "next_runs.csv", _csv(found, len(fit.swept)))
     return found, Path(os.path.relpath(folder / "next_runs.csv"))
+
+
+def _runs(flow: Flow, fit: GraphFit) -> Runs | None:
+    """The study's runs over the fit's domains: as they are today, or with earlier versions of revised ones apart."""
+    return next((runs for runs in (flow.table, flow.fitted_on) if set(runs.domains) == set(fit.domains)), None)
 
 
 def _read(path: Path) -> GraphFit:
