@@ -5,6 +5,7 @@ are plain re-implementations with a power of the tokens, c + B / D^a, the expone
 a. Figures are of the overall loss, in nats/token.
 """
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,12 @@ RULES = (
     "fixed .5",
     "none (30k loss)",
 )
+#: what our law loses without a part of it: annealing counted for nothing, twice as much, or the schedule not known at all
+VARIANTS: dict[str, dict[str, Any]] = {
+    "ours, annealing takes nothing off": {"drop": 0.0, "width_drop": 0.0},
+    "ours, annealing takes twice as much": {"drop": 0.084},
+    "ours, schedule unknown": {"rate": None},
+}
 #: runs whose step law is fitted by the authors' starts, and how many of the 5,500
 SLICE, STARTS = (("70M", 18), ("410M", 11)), 60
 
@@ -46,11 +53,12 @@ def late(size: str) -> Curves:
     return at.take(at.step > LAST)
 
 
-def fit_ours() -> dict[str, Any]:
-    """The overall loss of every late checkpoint, and its standard deviation with a checkpoint's noise."""
+def fit_ours(variant: str = "") -> dict[str, Any]:
+    """The overall loss of every late checkpoint, and its standard deviation with a checkpoint's noise; see ``VARIANTS``."""
     from benchmarks.laws.chain import step_law
 
-    fitted, seconds = timed(lambda: step_law().fit(early().runs(), rng(0, "fit")))
+    law = replace(step_law(), **VARIANTS.get(variant, {}))
+    fitted, seconds = timed(lambda: law.fit(early().runs(), rng(0, "fit")))
     out: dict[str, Any] = {"CPU s": seconds}
     for size in ("70M", "160M"):
         at = late(size)
@@ -156,7 +164,7 @@ def search_ours(size: str, index: int) -> dict[str, float]:
 
 
 def run(shop: Workshop) -> Result:
-    tasks = [Task("steps:fit_ours", {}, 8.0)]
+    tasks = [Task("steps:fit_ours", {"variant": variant}, 8.0) for variant in ("", *VARIANTS)]
     tasks += [Task("steps:search_ours", {"size": s, "index": n}, 1.0) for s, n in SLICE]
     if shop.peers:
         tasks += [
@@ -164,9 +172,10 @@ def run(shop: Workshop) -> Result:
         ]
         tasks += [Task("steps:fit_rule", {"rule": rule}, 6.0, peer=True) for rule in RULES]
     mine, *rest = shop.do("steps", tasks)
+    varied, rest = dict(zip(VARIANTS, rest, strict=False)), rest[len(VARIANTS) :]
     ours_found, rest = rest[: len(SLICE)], rest[len(SLICE) :]
     authors_found, ruled = rest[: len(SLICE)], dict(zip(RULES, rest[len(SLICE) :], strict=False))
-    rows, covered, cells = [], [], {"ours": [], **{rule: [] for rule in ruled}}
+    rows, covered, cells = [], [], {name: [] for name in ("ours", *varied, *ruled)}
     for (size, span), (goal, reference, stretch) in GOALS.items():
         at = late(size)
         low, high = RANGES[span]
@@ -188,6 +197,8 @@ def run(shop: Workshop) -> Result:
         )
         covered.append(Covered.of(f"step law, 5-mix {size} {span}", mean, sd, truth, "overall"))
         cells["ours"].append(value)
+        for name, other in varied.items():
+            cells[name].append(mae(np.array(other[size]["mean"])[part], truth))
         for rule, said in ruled.items():
             cells[rule].append(mae(np.array(said[size])[part], truth))
     heads = ("exponent", *(f"{size} {span}" for size, span in GOALS))

@@ -26,7 +26,7 @@ POOLS = {"overall": "overall losses", "subsets": "losses of single validation se
 def as_json(name: str, result: Result, shop: Workshop) -> dict[str, Any]:
     """One group of checks as it stands in the file."""
     commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=ROOT
+        ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, cwd=ROOT
     ).stdout.strip()
     return {
         "name": name, "commit": commit, "date": datetime.now(UTC).date().isoformat(), "law": shop.law,
