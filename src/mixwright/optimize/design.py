@@ -282,12 +282,12 @@ def _thinned(points: Array, apart: float) -> list[Array]:
 def _distinct(points: Array) -> Array:
     """Different mixtures, in order of first appearance."""
     _, first = np.unique(np.round(points, 9), axis=0, return_index=True)
-    return points[np.sort(first)]
+    return np.asarray(points[np.sort(first)])
 
 
 def _unlike(points: Array, w: Array) -> Array:
     """Those of ``points (N, D)`` that are another mixture than ``w (D,)``."""
-    return points[np.abs(points - w).max(axis=1, initial=0.0) > _SAME]
+    return np.asarray(points[np.abs(points - w).max(axis=1, initial=0.0) > _SAME])
 
 
 def _lifted(region: Region, base: Array, lift: float) -> Array:

@@ -46,7 +46,7 @@ class Grid:
     @cached_property
     def _total(self) -> int:
         """The sum of all weights, in units."""
-        return self.steps * 2**self._halvings
+        return self.steps << self._halvings
 
     @cached_property
     def _order(self) -> tuple[int, ...]:
