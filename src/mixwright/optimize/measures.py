@@ -68,7 +68,18 @@ class Quantile:
 
     def value(self, points: Array) -> Array:
         """See Measure."""
-        return self.value_and_slope(points)[0]
+        base, members = self._at_reference
+        delta = self.fit.members(points, self.q) - members
+        spread = np.sqrt(np.maximum(delta.var(axis=1, ddof=1) + self._misfit(points)[0], 1e-300))
+        return np.asarray(self.fit.mean(points, self.q) - base + NormalDist().inv_cdf(self.level) * spread)
+
+    def _misfit(self, points: Array) -> tuple[Array, Array]:
+        """The variance of the difference of misfits ``(N,)`` and its gradient ``(N, D)``."""
+        misfit = max(0.0, float(self.q @ self.fit.misfit @ self.q))
+        far = points - self.reference
+        rounded = np.sqrt(far**2 + self.rounding**2)
+        like = np.exp(-(rounded - self.rounding).sum(axis=1) / self.fit.reach)
+        return 2 * (1 - like) * misfit, (2 * misfit / self.fit.reach) * like[:, None] * far / rounded
 
     def value_and_slope(self, points: Array) -> tuple[Array, Array]:
         """See Measure."""
@@ -83,12 +94,7 @@ class Quantile:
                 node = self.fit.graph.outputs[metric]["members"]
                 nodes[node] = nodes.get(node, 0.0) + part * inside
         by_members = self.fit.graph.gradient(nodes, points)[1]
-        misfit = max(0.0, float(self.q @ self.fit.misfit @ self.q))
-        far = points - self.reference
-        rounded = np.sqrt(far**2 + self.rounding**2)
-        like = np.exp(-(rounded - self.rounding).sum(axis=1) / self.fit.reach)
-        variance = delta.var(axis=1, ddof=1) + 2 * (1 - like) * misfit
-        spread = np.sqrt(np.maximum(variance, 1e-300))
-        by_misfit = (2 * misfit / self.fit.reach) * like[:, None] * far / rounded
+        variance, by_misfit = self._misfit(points)
+        spread = np.sqrt(np.maximum(delta.var(axis=1, ddof=1) + variance, 1e-300))
         z = NormalDist().inv_cdf(self.level)
         return mean - base + z * spread, slope + z * (by_members + by_misfit) / (2 * np.maximum(spread, 1e-12))[:, None]

@@ -47,6 +47,10 @@ _STEEP = 1e12
 _RAISES = (0.003, 0.01, 0.03, 0.1, 0.3)
 #: rounds in which the edge of the mixtures that are as good is approached
 _ROUNDS = 4
+#: points tried on the way to where a loss is no longer as good
+_BISECTED = 10
+#: and what a round must gain for another
+_GAINED = 1e-5
 
 
 @dataclass(frozen=True, eq=False)
@@ -341,40 +345,47 @@ class Search:
         if size > 24:
             down, up = (self._far_points(best, H, below, sign) for sign in (-1.0, 1.0))
         else:
-            down, up = (
-                np.array([self._edge(best, H, sign * row, below) for row in np.eye(size)]) for sign in (-1.0, 1.0)
-            )
+            down, up = np.split(self._ends(best, H, below), 2)
         d = np.arange(size)
         low, high = self.region.low, self.region.high
         return np.minimum(down[d, d], best).clip(low, high), np.maximum(up[d, d], best).clip(low, high)
 
-    def _edge(self, best: Array, H: Array, toward: Array, below: float) -> Array:
-        """The mixture farthest along ``toward (D,)`` with f at most ``below``."""
-        L = np.linalg.cholesky(H)
-        w, reached = best, best
+    def _ends(self, best: Array, H: Array, below: float) -> Array:
+        """Mixtures ``(2D, D)``: per domain one with as little of it as f allows, then one with as much; all go on at once."""
+        L, size = np.linalg.cholesky(H), len(best)
+        toward = np.concatenate([-np.eye(size), np.eye(size)])
+        reached = np.repeat(best[None], 2 * size, axis=0)
+        left = np.arange(2 * size)
         for _ in range(_ROUNDS):
-            here = self.model(w)
-            inner = np.linalg.solve(L, here.slope)
-            radius = 2 * (below - here.value) + float(inner @ inner)
-            if radius <= 0:
+            at = reached[left]
+            values, slopes = self.measure.value_and_slope(_on(at))
+            budgets = [b.measure.value_and_slope(_on(at)) for b in self.budgets]
+            ahead = at.copy()
+            for n, w in enumerate(at):
+                over = np.array([part[0][n] - b.limit for part, b in zip(budgets, self.budgets, strict=True)])
+                bends = np.array([part[1][n] for part in budgets]).reshape(-1, size)
+                ahead[n] = self._outward(w, Model(float(values[n]), slopes[n], over, bends), toward[left[n]], L, below)
+            ahead = self._back_many(best, ahead - best, below)
+            gained = ((ahead - at) * toward[left]).sum(axis=1)
+            reached[left[gained > 0]] = ahead[gained > 0]
+            left = left[gained > _GAINED]
+            if not len(left):
                 break
-            program = self.region.rows.program.around(w)
-            if len(self.budgets):
-                program = program.plus(less=(here.slopes, np.maximum(-here.over, 0.0)))
-            size = program.size
-            ball = np.zeros((len(w) + 1, size))
-            ball[1:, : len(w)] = -L.T
-            found = program.plus(ball=(ball, np.append(np.sqrt(radius), inner))).solve(-toward)
-            if not found.solved:
-                break
-            ahead = self.back(w + found.x[: len(w)], best, below)
-            gained = float(toward @ (ahead - reached))
-            if gained > 0:
-                reached = ahead
-            if gained <= 1e-5:
-                break
-            w = ahead
         return reached
+
+    def _outward(self, w: Array, here: Model, toward: Array, L: Array, below: float) -> Array:
+        """How far ``toward`` leads from ``w`` by the quadratic with curvature ``L L^T`` there and the budgets' tangents."""
+        inner = np.linalg.solve(L, here.slope)
+        radius = 2 * (below - here.value) + float(inner @ inner)
+        program = self.region.rows.program.around(w)
+        if radius <= 0:
+            return w
+        if len(self.budgets):
+            program = program.plus(less=(here.slopes, np.maximum(-here.over, 0.0)))
+        ball = np.zeros((len(w) + 1, program.size))
+        ball[1:, : len(w)] = -L.T
+        found = program.plus(ball=(ball, np.append(np.sqrt(radius), inner))).solve(-toward)
+        return w + found.x[: len(w)] if found.solved else w
 
     def _far_points(self, best: Array, H: Array, below: float, sign: float) -> Array:
         """Per domain a mixture ``(D, D)`` in which its weight is far up (sign 1) or down, by the quadratic at ``best``."""
@@ -402,19 +413,37 @@ class Search:
         return np.asarray(steps * np.minimum(np.minimum(up, down).min(axis=1), 1.0).clip(0.0)[:, None])
 
     def _back_many(self, best: Array, steps: Array, below: float) -> Array:
-        """``best`` plus each step, shortened by bisection until f is at most ``below`` and region and budgets are kept."""
-        near, far = np.zeros(len(steps)), np.ones(len(steps))
-        share = far
-        for _ in range(7):
-            good = self.good(best + share[:, None] * steps, below)
-            near, far = np.where(good, share, near), np.where(good, far, share)
-            share = (near + far) / 2
+        """``best`` plus each step, shortened until f is at most ``below`` and region and budgets are kept.
+
+        By false position (the Illinois rule) between the last share of the way that is good and the first that is not.
+        """
+        near, far, share = np.zeros(len(steps)), np.ones(len(steps)), np.ones(len(steps))
+        short, beyond = np.full(len(steps), self._excess(best[None], below)[0]), np.full(len(steps), np.inf)
+        left, twice = np.ones(len(steps), dtype=bool), np.zeros(len(steps), dtype=bool)
+        for _ in range(_BISECTED):
+            excess = np.full(len(steps), np.nan)
+            excess[left] = self._excess(best + share[left, None] * steps[left], below)
+            good = left & (excess <= 0)
+            bad = left & ~good
+            near, short = np.where(good, share, near), np.where(good, excess, short)
+            far, beyond = np.where(bad, share, far), np.where(bad, excess, np.where(good & twice, beyond / 2, beyond))
+            left, twice = left & (near < 1) & (far - near > 1e-4 * far), good
+            if not left.any():
+                break
+            with np.errstate(invalid="ignore"):
+                chord = near - short * (far - near) / (beyond - short)
+            share = np.where(np.isfinite(beyond), np.clip(chord, near, far), (near + far) / 2)
         return np.asarray(best + near[:, None] * steps)
+
+    def _excess(self, points: Array, below: float) -> Array:
+        """By how much f or a budget is exceeded, whichever is more, ``(N,)``; inf outside the region."""
+        excess = np.maximum(self.value(points) - below, (self.over(points) - KEPT).max(axis=1, initial=-np.inf))
+        outside = np.zeros(len(points), dtype=bool) if self.region.boxed else ~self.region.contains(points, 1e-7)
+        return np.where(outside, np.inf, excess)
 
     def good(self, points: Array, below: float) -> NDArray[np.bool_]:
         """Which points are allowed, keep the budgets and have f at most ``below``, ``(N,)``."""
-        kept = self.region.boxed or self.region.contains(points, 1e-7)
-        return np.asarray((self.value(points) <= below) & (self.over(points) <= KEPT).all(axis=1) & kept)
+        return np.asarray(self._excess(points, below) <= 0)
 
     def back(self, w: Array, best: Array, below: float) -> Array:
         """``w`` if it is as good, else the last such mixture on the straight way from ``best`` to it."""
