@@ -132,3 +132,22 @@ def test_cvxpy_finds_the_same_optimum_of_the_additive_law(known: Callable[..., G
     floors, groups = dict.fromkeys(fit.domains, 0.01), {"g": Group(("d0", "d1"), 0.0, 0.6)}
     found = optimize(fit, Objective(floors=floors, groups=groups), natural=Mixture.uniform(fit.domains))
     np.testing.assert_allclose(found.losses[0].value, problem.value, atol=1e-6)
+
+
+def test_a_law_without_slopes_is_searched_by_draws(known: Callable[..., GraphFit]) -> None:
+    # every tenth of a weight away from (0.3, 0.4] and (0.5, 0.6] costs one
+    names = ("a", "b", "c")
+    build = Builder(names)
+    stumps: list[float] = []
+    for place, target in ((0, 0.3), (1, 0.5)):
+        for edge in np.arange(0.1, 1.0, 0.1):
+            below, above = (1.0, 0.0) if edge <= target + 1e-9 else (0.0, 1.0)
+            stumps += [place, float(edge), -1, below, -1, above]
+    mean = build.tree(build.weights(), stumps)
+    build.output(
+        "target:0", mean=mean, spread=build.const(0.01), members=build.apply("add", build.const([0.0, 0.001]), mean)
+    )
+    fit = replace(known("additive", 3, metrics=1), domains=names, graph=build.graph())
+    found = optimize(fit, Objective(), natural=Mixture.uniform(names))
+    assert found.losses[0].value == 0.0
+    assert found.gap is None

@@ -10,7 +10,7 @@ import pytest
 
 from mixwright.core.errors import DataError, StudyError
 from mixwright.core.mixture import Mixture
-from mixwright.core.objective import Group, Objective
+from mixwright.core.objective import Group, Objective, Within
 from mixwright.laws import GraphFit
 from mixwright.optimize.mixture import optimize
 from mixwright.optimize.simplex import Region, hull_distance
@@ -200,3 +200,43 @@ def test_what_does_not_fit_together_is_refused(known: Callable[..., GraphFit]) -
         optimize(fit, Objective(metrics={"val:x": 1}), natural=natural(fit))
     reordered = optimize(fit, Objective(), natural=natural(fit).over(("d2", "d0", "d1")))
     assert reordered.natural == natural(fit)
+
+
+@pytest.mark.parametrize("kind", ["additive", "exponential"])
+def test_the_worst_mixture_is_the_worst(kind: str, known: Callable[..., GraphFit]) -> None:
+    for seed, objective in enumerate((Objective(), BOUNDS["all"], Objective(within=Within("natural", l1=0.5)))):
+        fit, q = known(kind, seed=seed), np.full(2, 0.5)
+        found = optimize(fit, objective, natural=natural(fit), tokens=1000, supply=[400.0, 400.0, 200.0])
+        region = Region.of(
+            objective, fit.domains, tokens=1000, supply=[400.0, 400.0, 200.0], named={"natural": natural(fit)}
+        )
+        points = grid(200)
+        assert region.contains(found.worst.weights[None])[0]
+        highest = fit.mean(points[region.contains(points)], q).max()
+        assert float(fit.mean(found.worst.weights[None], q)[0]) >= highest - 1e-9
+
+
+def test_it_is_compared_with_uniform_the_worst_and_what_else_is_given(known: Callable[..., GraphFit]) -> None:
+    fit, q = known("additive"), np.full(2, 0.5)
+    guess = Mixture(fit.domains, np.array([0.2, 0.5, 0.3]))
+    found = optimize(fit, Objective(), natural=natural(fit), alternatives={"guess": guess})
+    assert [forecast.reference for forecast in found.contrasts] == ["uniform", "guess", "worst"]
+    for forecast, other in zip(found.contrasts, (Mixture.uniform(fit.domains), guess, found.worst), strict=True):
+        ours, theirs = fit.mean(np.array([found.mixture.weights, other.weights]), q)
+        np.testing.assert_allclose(forecast.value, ours - theirs, atol=1e-12)
+    unsure = optimize(known("additive", wobble=3.0), Objective(), natural=natural(fit), alternatives={"guess": guess})
+    assert any("cannot tell this mixture from guess" in note for note in unsure.notes)
+    itself = optimize(fit, Objective(), natural=natural(fit), alternatives={"guess": found.mixture})
+    assert "The best mixture is the guess one." in itself.notes
+
+
+def test_priors_go_by_name(known: Callable[..., GraphFit]) -> None:
+    fit = known("additive")
+    near = Objective(within=Within("natural", l1=0.1))
+    base = optimize(fit, near, natural=natural(fit))
+    assert base.mixture.l1(natural(fit)) < 0.1 + 1e-9
+    other = Mixture(fit.domains, np.array([0.8, 0.1, 0.1]))
+    moved = optimize(fit, near, natural=natural(fit), priors={"natural": other})
+    assert moved.mixture.l1(other) < 0.1 + 1e-9
+    with pytest.raises(StudyError, match="prior is 'ours', but the mixtures known here are"):
+        optimize(fit, Objective(within=Within("ours", l1=0.1)), natural=natural(fit))

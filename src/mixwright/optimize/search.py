@@ -41,6 +41,8 @@ _PENALTY, _PENALTY_END = 10.0, 1e7
 KEPT = 1e-8
 #: how the L1 distance in a quantile is rounded, from one descent to the next
 _ROUNDING = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
+#: parts of the way to other points that are tried where a measure has no slopes
+_SHARES = tuple(0.8**n for n in range(1, 25))
 #: what a slope without end counts as
 _STEEP = 1e12
 #: how far a weight is raised when looking for a better valley near an end
@@ -161,6 +163,8 @@ class Search:
         best = ends[int(np.argmin(merits))]
         if isinstance(self.measure, Quantile):
             best = min(self.descend(best.w, scale), best, key=self._merit)
+        if not self.convex and not self.model(best.w).slope.any():
+            best = self._by_draws(best, points)
         best = best if self.convex else self._other_valleys(best, scale)
         return replace(best, starts=len(ends), agreeing=close)
 
@@ -264,6 +268,19 @@ class Search:
             program = program.plus(less=(np.concatenate([rows, -give]), np.concatenate([-here.over, np.zeros(count)])))
             slope = np.concatenate([slope, np.zeros(program.size - count - len(w)), np.full(count, rho)])
         return program.solve(slope, H)
+
+    def _by_draws(self, end: Found, points: Array) -> Found:
+        """For measures without slopes (trees): from the best of all points tried, nearer and nearer to the best so far."""
+        known = [
+            Found(w, float(f), end.prices, c)
+            for w, f, c in zip(points, self.value(points), self.over(points), strict=True)
+        ]
+        best = min((end, *known), key=self._merit)
+        for share in _SHARES:
+            near = best.w + share * (points - best.w)
+            tried = zip(near, self.value(near), self.over(near), strict=True)
+            best = min((best, *(Found(w, float(f), end.prices, c) for w, f, c in tried)), key=self._merit)
+        return best
 
     def _other_valleys(self, end: Found, scale: float) -> Found:
         """Weights raised or dropped to their floor one at a time: if that helps, go on down from there."""
