@@ -93,6 +93,19 @@ class TestPlanted:
             inside.append(np.abs(found.mean - truth) <= 1.645 * found.spread)
         assert 0.8 <= np.mean(inside) <= 1.0
 
+    def test_annealed_checkpoints_of_one_run_tell_what_annealing_gives(self, trajectories: Callable) -> None:
+        world = trajectories(drop=0.08)
+        runs = world.runs(8, (*EARLY, 6e4, 8e4, 1e5), sizes=(8e7,), noise=0.003)
+        early = runs.tokens <= 3e4
+        long = early | (np.array(runs.run_id) == runs.run_id[0])
+        near, far = (StepLaw(world.rate).fit(runs.take(rows), rng(0, "t")) for rows in (early, long))
+        assert near.drop == StepLaw().drop
+        assert far.drop == pytest.approx(0.08, abs=0.025)
+        assert far.drops.std() < 0.8 * near.drops.std()
+        others = [n for n, name in enumerate(far.last.run_id) if name != runs.run_id[0]]
+        truth = world.truth(far.last.mixtures(), 1e5, 8e7)[others]
+        assert np.abs(far.mean(1e5)[others] - truth).mean() < np.abs(near.mean(1e5)[others] - truth).mean()
+
     def test_a_checkpoints_noise_is_found(self, trajectories: Callable) -> None:
         world = trajectories()
         fit = StepLaw(world.rate).fit(world.runs(20, EARLY, noise=0.01), rng(0, "t"))

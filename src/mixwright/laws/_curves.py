@@ -11,7 +11,6 @@ expectation-maximization (random coefficients, Laird and Ware 1982): a curve of 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -110,24 +109,53 @@ def recentred(curves: Curves, power: float, scatter: Population) -> Population:
     return scatter
 
 
-def exponent(families: Sequence[Curves]) -> Exponent:
-    """What families of curves that share one exponent say of it: the mean and precision of the likelihood over ``POWERS``.
+@dataclass(frozen=True, eq=False)
+class Yardstick:
+    """How much residuals weigh: ``noise (M,)``, a variance, and ``effect (T,)``, the points at a place that count as one.
 
     Errors are alike across curves at one place and across metrics, so each point counts as one over the design effect
-    (Kish 1965) ``(1 + (n - 1) rho)`` of both, the rho measured on the residuals. Curves need three points to say anything.
+    (Kish 1965) ``(1 + (n - 1) rho)`` of both, the rho measured on residuals.
     """
-    squares = np.stack([[_squares(curves, power) for power in POWERS] for curves in families])  # (F, P, M)
-    free = np.stack([np.maximum(curves.known.sum(axis=1) - 2, 0).sum(axis=0) for curves in families])
-    if not free.any():
+
+    noise: Array
+    effect: Array
+
+    @classmethod
+    def of(cls, curves: Curves) -> Yardstick:
+        """From the residuals at the exponent that fits best; infinite noise where no curve has more than two points."""
+        squares = np.stack([place_squares(curves, power).sum(axis=0) for power in POWERS[::3]])  # (P, M)
+        free = np.maximum(curves.known.sum(axis=1) - 2, 0).sum(axis=0)
+        noise = np.where(free > 0, np.maximum(squares.min(axis=0) / np.maximum(free, 1), 1e-12), np.inf)
+        power = float(POWERS[::3][int((squares / noise).sum(axis=1).argmin())])
+        off = residuals(curves, power, least_squares(curves, power)) / np.sqrt(noise)
+        between, metrics = _alike(off, curves.known, 0), _alike(off, curves.known, 2)
+        count = curves.known.any(axis=2).sum(axis=0)
+        wide = curves.known.sum(axis=2).max(axis=0, initial=1)
+        return cls(noise, (1 + (np.maximum(count, 1) - 1) * between) * (1 + (np.maximum(wide, 1) - 1) * metrics))
+
+    def misfit(self, squares: Array) -> Array:
+        """Minus twice the log-likelihood of sums of squares ``(..., T, M)``."""
+        return np.asarray((squares / self.noise).sum(axis=-1) @ (1 / self.effect))
+
+
+def exponent(curves: Curves) -> Exponent:
+    """What curves say of their exponent: the mean and precision of the likelihood over ``POWERS``.
+
+    Curves need three points to say anything.
+    """
+    yardstick = Yardstick.of(curves)
+    if not np.isfinite(yardstick.noise).any():
         return Exponent(float(POWERS.mean()), 0.0)
-    noise = np.maximum(squares.min(axis=1) / np.maximum(free, 1), 1e-12)
-    each = (squares / noise[:, None]).sum(axis=2)  # (F, P)
-    best = float(POWERS[int(each.sum(axis=0).argmin())])
-    total = sum(row / _design_effect(c, best, v) for row, c, v in zip(each, families, noise, strict=True))
-    likelihood = np.exp(-0.5 * (total - np.min(total)))
+    misfit = np.array([float(yardstick.misfit(place_squares(curves, power))) for power in POWERS])
+    likelihood = np.exp(-0.5 * (misfit - misfit.min()))
     likelihood /= likelihood.sum()
     mean = float(likelihood @ POWERS)
     return Exponent(mean, 1 / max(float(likelihood @ (POWERS - mean) ** 2), 1e-6))
+
+
+def place_squares(curves: Curves, power: float) -> Array:
+    """Sums over the curves of squared residuals of each curve's own least squares, ``(T, M)``."""
+    return np.asarray((residuals(curves, power, least_squares(curves, power)) ** 2).sum(axis=0))
 
 
 def _moments(curves: Curves, power: float) -> tuple[Array, Array]:
@@ -161,21 +189,10 @@ def _improved(curves: Curves, power: float, old: Population) -> Population:
     return Population(centre, covariance + 1e-12 * np.eye(2), noise)
 
 
-def _squares(curves: Curves, power: float) -> Array:
-    return np.asarray((residuals(curves, power, least_squares(curves, power)) ** 2).sum(axis=(0, 1)))
-
-
-def _design_effect(curves: Curves, power: float, noise: Array) -> float:
-    off = residuals(curves, power, least_squares(curves, power)) / np.sqrt(noise)
-    return _inflation(off, curves.known, 0) * _inflation(off, curves.known, 2)
-
-
-def _inflation(off: Array, known: NDArray[np.bool_], axis: int) -> float:
-    """``1 + (n - 1) rho`` along one axis, from the products of pairs there."""
+def _alike(off: Array, known: NDArray[np.bool_], axis: int) -> float:
+    """The correlation of residuals along one axis, from the products of pairs there; at least 0."""
     count = known.sum(axis=axis)
     square = (off**2).sum() / max(int(known.sum()), 1)
     pairs = (off.sum(axis=axis) ** 2 - (off**2).sum(axis=axis)).sum()
-    possible = (count * (count - 1)).sum()
-    rho = max(0.0, float(pairs / max(possible * square, 1e-300))) if possible else 0.0
-    mean = float((count**2).sum() / max(count.sum(), 1))
-    return 1.0 + (mean - 1.0) * min(rho, 1.0)
+    possible = float((count * (count - 1)).sum())
+    return min(1.0, max(0.0, float(pairs) / max(possible * square, 1e-300))) if possible else 0.0

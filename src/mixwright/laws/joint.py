@@ -392,7 +392,7 @@ def _said(y: Array, known: NDArray[np.bool_], place: NDArray[np.int64], fixed: A
     losses, seen = np.zeros(shape), np.zeros(shape, dtype=bool)
     losses[curve.reshape(-1), at.reshape(-1)] = np.where(known, y, 0.0)
     seen[curve.reshape(-1), at.reshape(-1)] = known
-    return exponent([Curves(np.broadcast_to(np.exp(moments), shape[:2]), losses, seen)])
+    return exponent(Curves(np.broadcast_to(np.exp(moments), shape[:2]), losses, seen))
 
 
 def _spread(table: Table, log_n: Array, log_s: Array) -> Array:

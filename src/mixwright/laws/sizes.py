@@ -52,7 +52,7 @@ class SizeLaw:
             )
         reference = float(np.exp(np.log(params).mean()))
         curves = _curves(losses, params / reference)
-        said = exponent([curves])
+        said = exponent(curves)
         mean, covariance = pooled_exponents([said], self.gamma, self.width_gamma, 1e-3)
         gamma = float(np.clip(mean[0], 0.02, None))
         gammas = np.clip(mean[0] + np.sqrt(covariance[0, 0]) * rng.standard_normal(len(members)), 0.02, None)

@@ -6,7 +6,7 @@ S1(t) = ∫ η the forward area in tokens, S2(t) the annealing (0 before any, 1 
 ``L(t) = E + A S1(t)^-α - C S2(t)``, the law of Tissue, Wang and Wang (2024, arXiv 2408.11029): progress goes with the sum of
 the learning rates, and annealing takes off C nats more. E and A belong to a run and metric, shrunk towards those of the
 other runs; α is one number per size, sizes shrunk towards each other; C is one number. Checkpoints near the peak rate
-cannot tell C, so it comes from a prior; see ``StepLaw``.
+hardly tell C, so it stays where its prior is (see ``StepLaw``); annealed ones of a few runs tell it.
 """
 
 from __future__ import annotations
@@ -23,12 +23,15 @@ from mixwright.core.law import Prediction
 from mixwright.core.observation import Runs
 from mixwright.laws._calibration import error_correlation
 from mixwright.laws._curves import (
+    POWERS,
     Curves,
     Exponent,
     Population,
+    Yardstick,
     along,
     bend,
     exponent,
+    place_squares,
     population,
     recentred,
     residuals,
@@ -38,6 +41,11 @@ from mixwright.laws._curves import (
 Array = NDArray[np.float64]
 #: checkpoints a run needs: two coefficients and something left to see the noise
 FEWEST_CHECKPOINTS = 3
+#: the annealing from which on checkpoints have a say on C: on published runs that had seen .16 they moved it away from what
+#: later checkpoints show, from .042 to .053
+_ENOUGH = 0.3
+#: how many of its prior's standard deviations C is looked for to either side
+_REACH = 6
 #: points of the table of a schedule
 _TABLE = 4096
 
@@ -120,15 +128,42 @@ class StepLaw:
         Raises DataError for a table without tokens, or a run with fewer than 3 checkpoints of some metric it measures.
         """
         families = _families(runs, self.rate)
-        said = [exponent([_annealing_added(f, self.drop)]) for f in families]
+        drop, width = self._annealing(families)
+        said = [exponent(_annealing_added(f, drop)) for f in families]
         mean, covariance = pooled_exponents(said, self.alpha, self.width_alpha, self.width_size)
         draws = rng.multivariate_normal(mean, covariance, size=self.members, method="cholesky")
-        drops = np.maximum(0.0, self.drop + self.width_drop * rng.standard_normal(self.members))
+        drops = np.maximum(0.0, drop + width * rng.standard_normal(self.members))
         parts = [
-            _fit_family(f, float(mean[z]), np.clip(draws[:, z], 0.02, None), self.drop, drops, rng)
+            _fit_family(f, float(mean[z]), np.clip(draws[:, z], 0.02, None), drop, drops, rng)
             for z, f in enumerate(families)
         ]
-        return _join(families, parts, self, drops, runs)
+        return _join(families, parts, self, drop, drops, runs)
+
+    def _annealing(self, families: list[_Family]) -> tuple[float, float]:
+        """C and its standard deviation once the checkpoints are seen; α is integrated over its prior in each size.
+
+        Only sizes that have seen enough annealing have a say: before, what it does looks like another α. For one α
+        squared residuals are quadratic in C, so three values of it tell all others.
+        """
+        if self.rate is None or self.width_drop == 0:
+            return self.drop, 0.0
+        families = [family for family in families if family.annealing.max() >= _ENOUGH]
+        if not families:
+            return self.drop, self.width_drop
+        tried = np.maximum(0.0, self.drop + self.width_drop * np.linspace(-_REACH, _REACH, 12 * _REACH + 1))
+        belief = -0.5 * ((tried - self.drop) / self.width_drop) ** 2
+        powers = POWERS[::3]
+        of_power = -0.5 * (powers - self.alpha) ** 2 / (self.width_alpha**2 + self.width_size**2)
+        for family in families:
+            yardstick = Yardstick.of(_annealing_added(family, self.drop))
+            at = self.drop + self.width_drop * np.array([-1.0, 0.0, 1.0])
+            three = [[yardstick.misfit(place_squares(_annealing_added(family, c), p)) for p in powers] for c in at]
+            whole = np.stack([np.polyval(curve, tried) for curve in np.polyfit(at, np.array(three), 2).T])
+            belief = belief + np.logaddexp.reduce(of_power[:, None] - 0.5 * whole, axis=0)
+        weight = np.exp(belief - belief.max())
+        weight /= weight.sum()
+        mean = float(weight @ tried)
+        return mean, float(np.sqrt(weight @ (tried - mean) ** 2))
 
 
 @dataclass(frozen=True, eq=False)
@@ -311,7 +346,7 @@ def _noise_parts(curves: Curves, alpha: float, beta: Array) -> tuple[Array, Arra
     return common, np.where(curves.known, off - common, 0.0)
 
 
-def _join(families: list[_Family], parts: list[_Part], law: StepLaw, drops: Array, runs: Runs) -> StepFit:
+def _join(families: list[_Family], parts: list[_Part], law: StepLaw, drop: float, drops: Array, runs: Runs) -> StepFit:
     last = runs.usable().last()
     count, metrics, members = len(last), len(last.metrics), len(drops)
     reference, alpha, noise = np.empty(count), np.empty(count), np.empty((count, metrics))
@@ -324,4 +359,4 @@ def _join(families: list[_Family], parts: list[_Part], law: StepLaw, drops: Arra
         rows = family.rows
         reference[rows], alpha[rows], noise[rows], beta[rows] = family.reference, part.alpha, part.noise, part.beta
         betas[:, rows], alphas[:, rows] = part.betas, part.alphas[:, None]
-    return StepFit(last, law.rate, reference, alpha, law.drop, beta, alphas, drops, betas, noise, parts[-1].covariance)
+    return StepFit(last, law.rate, reference, alpha, drop, beta, alphas, drops, betas, noise, parts[-1].covariance)
