@@ -55,7 +55,7 @@ def test_a_budget_is_measured_from_the_reference() -> None:
     assert Budget(nats=0.02).limit(3.0) == 3.02
     assert Budget(percent=-1.0).limit(3.0) == pytest.approx(2.97)
     assert Budget(at_most=2.5).limit(3.0) == 2.5
-    assert Budget(percent=1.0).words("current") == "+1 % of its value at the current mixture"
+    assert Budget(percent=1.0).words("current") == "its value at the current mixture +1 %"
     rows = Objective(budgets={"a": Budget(nats=0), "both": Budget(nats=0, metrics={"a": 1, "b": 3})}).budget_weights(
         ("b", "a")
     )

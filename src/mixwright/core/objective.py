@@ -113,12 +113,12 @@ class Budget:
             return self.at_most
         return at_reference + (self.nats if self.nats is not None else abs(at_reference) * (self.percent or 0.0) / 100)
 
-    def words(self, reference: str = "natural") -> str:
+    def words(self, reference: str = "reference") -> str:
         """The budget as a person says it."""
         if self.at_most is not None:
             return f"at most {self.at_most:g}"
         amount = f"{self.nats:+g} nats" if self.nats is not None else f"{self.percent:+g} %"
-        return f"{amount} of its value at the {reference} mixture"
+        return f"its value at the {reference} mixture {amount}"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values."""

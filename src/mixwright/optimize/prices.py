@@ -73,7 +73,8 @@ def _priced(rule: Rule, price: float) -> Price:
         words = f"{rule.words}; 0.01 of it would raise the objective by {price / 100:.2g} nats/token."
     elif rule.sense == 1 and ("fixed" in rule.kind or "floor and" in rule.kind):
         verb = "lower" if price >= 0 else "raise"
-        words = f"{start} holds: 0.01 more would {verb} the objective by {abs(price) / 100:.2g} nats/token."
+        hold = "hold" if "and" in rule.kind else "holds"
+        words = f"{start} {hold}: 0.01 more would {verb} the objective by {abs(price) / 100:.2g} nats/token."
     elif rule.kind == "epoch cap":
         weight = price / rule.gives if rule.gives else 0.0
         words = (
