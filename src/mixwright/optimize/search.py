@@ -181,7 +181,7 @@ class Search:
         """Starting points inside the region and their merit; the first ones first."""
         size = len(self.region.domains)
         swept = self.swept[self.region.contains(self.swept)] if len(self.swept) else np.zeros((0, size))
-        room = 16 if self.convex else max(8, _TRIED // size)
+        room = (16 if self.region.boxed else 4) if self.convex else max(8, _TRIED // size)
         swept = swept[np.linspace(0, len(swept) - 1, min(len(swept), room)).round().astype(int)]
         few = len(self.region.rows.less_rules) > size and not self.region.boxed
         draws = stream(0, "optimize", size).dirichlet(np.ones(size), min(room, 24 if few else _DRAWS))
@@ -369,7 +369,7 @@ class Search:
 
     def _ends(self, best: Array, H: Array, below: float) -> Array:
         """Mixtures ``(2D, D)``: per domain one with as little of it as f allows, then one with as much; all go on at once."""
-        L, size = np.linalg.cholesky(H), len(best)
+        L, size = np.asarray(np.linalg.cholesky(H), dtype=np.float64), len(best)
         toward = np.concatenate([-np.eye(size), np.eye(size)])
         reached = np.repeat(best[None], 2 * size, axis=0)
         left = np.arange(2 * size)
