@@ -69,14 +69,17 @@ def made_up_runs(count: int = 24, domains: int = 3, noise: float = 0.01, seed: i
     return Runs(names, tuple(f"val:{name}" for name in names), ids, weights, losses)
 
 
-def check_law(law: Law) -> None:
-    """A law fits every metric with finite predictions and spreads, whatever the order of rows and domains, and survives JSON."""
+def check_law(law: Law, runs: Runs | None = None) -> None:
+    """A law fits every metric with finite predictions and spreads, whatever the order of rows and domains, and survives JSON.
+
+    ``runs`` for a law that wants others than ``made_up_runs()``: of several sizes, say.
+    """
     import json
 
     from mixwright.laws import load_fit
     from mixwright.store.artifact import to_json
 
-    runs = made_up_runs()
+    runs = made_up_runs() if runs is None else runs
     fit = law.fit(runs, rng(0, "kit"))
     assert fit.metrics == runs.metrics, f"the fit has {fit.metrics}, the runs {runs.metrics}"
     points = rng(1, "kit").dirichlet(np.ones(len(runs.domains)), 16)

@@ -55,7 +55,9 @@ def test_a_metric_constant_over_runs_is_predicted_as_that_constant(law: str) -> 
     assert np.isfinite(prediction.mean).all()
     alone = fitted(law, table(weights, losses[:, :1]))
     np.testing.assert_allclose(prediction.mean[:, 0], alone.predict(at).mean[:, 0], atol=0.1)
-    assert validate(table(weights, losses), (law,), folds=3, repeats=1, rng=rng(0)).scores[law]["m1"]["spearman"] is None
+    assert (
+        validate(table(weights, losses), (law,), folds=3, repeats=1, rng=rng(0)).scores[law]["m1"]["spearman"] is None
+    )
 
 
 def test_fewer_runs_than_domains_work_with_wide_intervals_and_a_warning(law: str, planted: Callable[..., Any]) -> None:

@@ -17,7 +17,8 @@ the cheap runs; θ: log widths of b, of c, of h, log amplitudes of f and noise, 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Annotated, Any
 
 import numpy as np
@@ -33,8 +34,8 @@ from mixwright.laws import _shrunken
 from mixwright.laws._fit import GraphFit
 from mixwright.laws._fitting import assemble
 from mixwright.laws._noise import mixture_groups
-from mixwright.laws._process import roots
-from mixwright.laws._table import Table, one_setting, settings, tabulate
+from mixwright.laws._process import SHIFT, roots
+from mixwright.laws._table import Table, deal_folds, one_setting, settings, tabulate
 from mixwright.laws.graph import Builder
 
 Array = NDArray[np.float64]
@@ -44,6 +45,10 @@ _LEVEL = 100.0
 #: (logarithms, each with width 1), and the slope with its width. First guesses
 _CENTRE = np.array([np.log(0.15), np.log(0.15), np.log(0.1), np.log(0.05), np.log(0.05), np.log(3.0), 0.9])
 _WIDTH = np.array([1.0, 1.0, 1.0, 1.0, 1.0, 0.5, 0.3])
+#: steps of L-BFGS for θ, and for θ without a fold; into how many folds the dear mixtures are dealt
+_STEPS, _STEPS_ANEW, _FOLDS = 60, 25, 8
+#: cosines that draw a member's process (Rahimi and Recht 2007)
+_FEATURES = 100
 #: with so many dear runs a law of their own is weighed in
 _OWN_LAW = 12
 #: in dear runs, how much the prior "this law alone" counts against held-out errors
@@ -139,7 +144,8 @@ class _Corrected:
     """The cheap law corrected. Arrays are in the table's order of domains, metrics and rows.
 
     ``form (M, P)`` are the additive form's parameters at the cheap setting, ``unit (M,)`` and ``middle (M,)`` deviation and mean
-    of the cheap law over the cheap runs; ``drawn (M, k, B)`` what its members say of the dear runs; ``features (M, k, F)``, ``y (M, k)``, ``theta`` as in the notation.
+    of the cheap law over the cheap runs; ``drawn (M, k, B)`` what its members say of the dear runs; ``features
+    (M, k, F)``, ``y (M, k)``, ``theta`` as in the notation; ``scale (D,)`` the deviation of cube roots.
     """
 
     table: Table
@@ -172,24 +178,19 @@ class _Corrected:
         y = np.where(table.known, (table.y - middle[:, None]) / unit[:, None], 0.0)
         u = roots(below.swept[:, place])
         made = cls(
-            table,
-            below,
-            form,
-            unit,
-            middle,
-            features,
-            drawn,
-            y,
-            _CENTRE,
-            np.maximum(u.std(axis=0), 1e-3),
-            members,
-            seed,
-        )
+            table, below, form, unit, middle, features, drawn, y, _CENTRE, np.maximum(u.std(axis=0), 1e-3), members, seed
+        )  # fmt: skip
+        return replace(made, theta=made._learned(np.ones(len(table.x), dtype=bool), _STEPS))
+
+    def _learned(self, rows: NDArray[np.bool_], steps: int) -> Array:
+        """θ at the largest marginal likelihood of these dear runs times the prior, from where it is."""
         from scipy.optimize import minimize
 
-        found = minimize(made._loss, _CENTRE, jac=True, method="L-BFGS-B", options={"maxiter": 60},
-                         bounds=[(-7.0, 2.0)] * 5 + [(-1.0, 3.0), (0.0, 3.0)])  # fmt: skip
-        return cls(table, below, form, unit, middle, features, drawn, y, np.asarray(found.x), made.scale, members, seed)
+        bounds = [(-7.0, 2.0)] * 5 + [(-1.0, 3.0), (0.0, 3.0)]
+        return np.asarray(
+            minimize(self._loss, self.theta, args=(rows,), jac=True, method="L-BFGS-B", bounds=bounds,
+                     options={"maxiter": steps}).x
+        )  # fmt: skip
 
     def _square(self) -> Array:
         """Squared distances ``(k, k)`` of the dear runs' cube roots."""
@@ -199,9 +200,9 @@ class _Corrected:
     def _widths(self, theta: Array) -> Array:
         """Variances ``(F,)`` of the features' coefficients."""
         size = self.table.x.shape[1]
-        return np.exp(2 * np.repeat(theta[:3], [1, size, size])) if size else np.empty(0)
+        return np.asarray(np.exp(2 * np.repeat(theta[:3], [1, size, size])))
 
-    def _loss(self, theta: Array) -> tuple[float, Array]:
+    def _loss(self, theta: Array, used: NDArray[np.bool_]) -> tuple[float, Array]:
         """Minus log marginal likelihood times prior, and its slope."""
         away = (theta - _CENTRE) / _WIDTH
         value, slope = 0.5 * float(away @ away), away / _WIDTH
@@ -209,7 +210,7 @@ class _Corrected:
         variances = np.exp(2 * theta[:5])
         size = self.table.x.shape[1]
         for m, known in enumerate(self.table.known):
-            rows = np.flatnonzero(known)
+            rows = np.flatnonzero(known & used)
             F = self.features[m][rows]
             grid = np.ix_(rows, rows)
             parts = [np.outer(F[:, 0], F[:, 0]), F[:, 1 : 1 + size] @ F[:, 1 : 1 + size].T, F[:, 1 + size :] @ F[:, 1 + size :].T,
@@ -226,42 +227,52 @@ class _Corrected:
             slope[6] -= float(alpha @ F[:, 0])
         return value, slope
 
-    def _solved(self, m: int) -> tuple[NDArray[np.int64], Array, Array, Array]:
-        """Rows that measured the metric, precision, what is left of y after the common slope, and the kernel ``(k, k)``."""
+    def _solved(self, m: int) -> tuple[NDArray[np.int64], Array, Array]:
+        """Rows that measured the metric, precision, and what is left of y after the common slope."""
         rows = np.flatnonzero(self.table.known[m])
         F = self.features[m][rows]
         k = np.exp(2 * self.theta[3]) * _matern(self._square(), self.theta[5])[0][np.ix_(rows, rows)]
         C = _LEVEL + (F * self._widths(self.theta)) @ F.T + k + np.exp(2 * self.theta[4]) * np.eye(len(rows))
-        return rows, np.linalg.inv(C), self.y[m, rows] - self.theta[6] * F[:, 0], k
+        return rows, np.linalg.inv(C), self.y[m, rows] - self.theta[6] * F[:, 0]
 
     def held_out(self) -> tuple[Array, Array]:
-        """Per dear run and metric ``(k, M)``: measured less predicted with the run's mixture left out, and the variance there."""
+        """Per dear run and metric ``(k, M)``: measured less predicted with the run's mixture left out, and the variance there.
+
+        θ is learned anew without each fold of mixtures; one that has seen a run errs less on it than on others.
+        """
         residuals, variance = np.full(self.table.y.T.shape, np.nan), np.full(self.table.y.T.shape, np.nan)
         groups = mixture_groups(self.table.x)
-        for m in range(len(self.y)):
-            rows, P, left, _ = self._solved(m)
-            alpha = P @ left
-            if len(np.unique(groups[rows])) < 3:
-                continue
-            for group in np.unique(groups[rows]):
-                inside = np.flatnonzero(groups[rows] == group)
-                block = np.linalg.inv(P[np.ix_(inside, inside)])
-                residuals[rows[inside], m] = block @ alpha[inside] * self.unit[m]
-                own = np.maximum(np.diag(block) - np.exp(2 * self.theta[4]), 0.0)
-                variance[rows[inside], m] = own * self.unit[m] ** 2
+        fold = deal_folds(self.table.x, _FOLDS, stream(self.seed, "folds"))
+        for part in range(int(fold.max()) + 1 if fold.max() > 1 else 0):
+            inside = fold == part
+            anew = replace(self, theta=self._learned(~inside, _STEPS_ANEW))
+            for m in range(len(self.y)):
+                anew._left_out(m, groups, inside, residuals, variance)
         return residuals, variance
 
-    def _coefficients(self, m: int) -> tuple[Array, Array]:
-        """Of the mean, then of each member: ``(1 + B, 1 + F)`` on a constant and the features, ``(1 + B, k)`` on the kernels."""
-        rows, P, left, k = self._solved(m)
+    def _left_out(
+        self, m: int, groups: NDArray[np.int64], wanted: NDArray[np.bool_], residuals: Array, variance: Array
+    ) -> None:
+        """Fill in the wanted runs of one metric, each mixture left out by itself."""
+        rows, P, left = self._solved(m)
+        alpha, noise = P @ left, np.exp(2 * self.theta[4])
+        for group in np.unique(groups[rows[wanted[rows]]]):
+            inside = np.flatnonzero(groups[rows] == group)
+            block = np.linalg.inv(P[np.ix_(inside, inside)])
+            residuals[rows[inside], m] = block @ alpha[inside] * self.unit[m]
+            variance[rows[inside], m] = np.maximum(np.diag(block) - noise, 0.0) * self.unit[m] ** 2
+
+    def _coefficients(self, m: int) -> tuple[Array, Array, Array]:
+        """Of the mean, then of each member: ``(1 + B, 1 + F)`` on a constant and the features, ``(1 + B, k)`` on the kernels; of
+        the members ``(B, features)`` on the cosines."""
+        rows, P, left = self._solved(m)
         F = self.features[m][rows]
         widths = self._widths(self.theta)
         draw = stream(self.seed, "members", self.table.metrics[m])
         w = draw.standard_normal((self.members, len(widths))) * np.sqrt(widths)
         level = draw.standard_normal(self.members) * np.sqrt(_LEVEL)
-        steady = k + 1e-6 * np.exp(2 * self.theta[3]) * np.eye(len(rows))
-        root = np.linalg.cholesky(steady)
-        f = draw.standard_normal((self.members, len(rows))) @ root.T
+        waves = draw.standard_normal((self.members, _FEATURES)) * np.exp(self.theta[3]) * np.sqrt(2 / _FEATURES)
+        f = waves @ self._waves(rows).T
         noise = draw.standard_normal((self.members, len(rows))) * np.exp(self.theta[4])
         own = self.drawn[m][rows].T  # the cheap law's members at the dear runs
         prior = level[:, None] + w @ F.T + f + noise + (self.theta[6] + w[:, :1]) * (own - F[:, 0])
@@ -270,25 +281,38 @@ class _Corrected:
         on_features = np.concatenate([zero, w]) + (alpha @ F) * widths
         on_level = np.append(0.0, level) + _LEVEL * alpha.sum(axis=1)
         on_features[:, 0] += self.theta[6]
-        inverse = np.linalg.inv(steady)
-        on_kernel = alpha.copy()
-        on_kernel[1:] += f @ inverse  # the prior's draw, as far as the runs tell where it lies
-        out = np.zeros((1 + self.members, len(self.table.x)))
-        out[:, rows] = on_kernel * np.exp(2 * self.theta[3])
-        return np.concatenate([on_level[:, None], on_features], axis=1), out
+        on_kernel = np.zeros((1 + self.members, len(self.table.x)))
+        on_kernel[:, rows] = alpha * np.exp(2 * self.theta[3])
+        return np.concatenate([on_level[:, None], on_features], axis=1), on_kernel, waves
+
+    @cached_property
+    def _directions(self) -> tuple[Array, Array]:
+        """Of the cosines that draw the process: directions ``(features, D)`` in lengths, and phases."""
+        draw = stream(self.seed, "features")
+        tails = np.sqrt(draw.chisquare(5.0, size=_FEATURES) / 5.0)  # Matérn-5/2: Student's t with 5 degrees
+        directions = draw.standard_normal((_FEATURES, self.table.x.shape[1])) / tails[:, None]
+        return directions * np.exp(-self.theta[5]), draw.uniform(0, 2 * np.pi, _FEATURES)
+
+    def _waves(self, rows: NDArray[np.int64]) -> Array:
+        """The cosines ``(k, features)`` at dear runs."""
+        directions, phases = self._directions
+        return np.asarray(np.cos(roots(self.table.x[rows]) / self.scale @ directions.T + phases))
 
     def write(
         self, build: Builder, m: int, place: NDArray[np.int64], above: GraphFit | None, share: float
     ) -> tuple[int, int, int]:
         """The mean at the dear setting, the members before calibration, and how many these are."""
-        coefficients, on_kernel = self._coefficients(m)
+        coefficients, on_kernel, on_waves = self._coefficients(m)
         metric, unit, middle = self.table.metrics[m], float(self.unit[m]), float(self.middle[m])
         grafted = build.graft(self.below.graph.only([metric]), _reordered(build, self.below.domains))
         outputs = self.below.graph.only([metric]).outputs[metric]
         said = _affine(build, grafted[outputs["mean"]], 1 / unit, -middle / unit)
         theirs = _affine(build, grafted[outputs["members"]], 1 / unit, -middle / unit)
         by_domain = self._write_features(build, m, place)
-        kernels = self._write_kernels(build, place)
+        u = self._write_roots(build, place)
+        kernels = self._write_kernels(build, u, place)
+        directions, phases = self._directions
+        waves = build.apply("cos", build.apply("add", build.matmul(directions[:, place], u), build.const(phases)))
         size = len(place)
         order = np.concatenate([2 + place, 2 + size + place])
 
@@ -299,7 +323,8 @@ class _Corrected:
                 build.matmul(unit * coefficients[rows][:, order], by_domain), build.matmul(unit * on_kernel[rows], kernels),
             )  # fmt: skip
 
-        mean, members = combined(slice(0, 1), said), combined(slice(1, None), theirs)
+        mean = combined(slice(0, 1), said)
+        members = build.apply("add", combined(slice(1, None), theirs), build.matmul(unit * on_waves, waves))
         if above is not None and share > 0:
             graph = above.graph.only([metric])
             other = build.graft(graph, _reordered(build, above.domains))[graph.outputs[metric]["mean"]]
@@ -323,13 +348,14 @@ class _Corrected:
         first = build.matmul(np.eye(2 * size)[:, :size], by_c)
         return build.apply("add", first, build.matmul(np.eye(2 * size)[:, size:], by_h))
 
-    def _write_kernels(self, build: Builder, place: NDArray[np.int64]) -> int:
-        """The process's kernel to the dear runs, ``k`` numbers."""
-        from mixwright.laws._process import SHIFT
-
-        runs, size = (roots(self.table.x) / self.scale)[:, place], len(place)
+    def _write_roots(self, build: Builder, place: NDArray[np.int64]) -> int:
+        """The mixture's cube roots in their deviations."""
         u = build.apply("pow", build.apply("add", build.weights(), build.const(SHIFT)), build.const(1 / 3))
-        u = build.apply("mul", u, build.const(1 / self.scale[place]))
+        return build.apply("mul", u, build.const(1 / self.scale[place]))
+
+    def _write_kernels(self, build: Builder, u: int, place: NDArray[np.int64]) -> int:
+        """The process's kernel to the dear runs, ``k`` numbers, at cube roots ``u``."""
+        runs, size = (roots(self.table.x) / self.scale)[:, place], len(place)
         away = build.apply("add", build.tile(u, len(runs)), build.const(-runs))
         square = build.apply("max", build.sum(build.apply("mul", away, away), size), build.const(1e-12))
         far = build.apply(
