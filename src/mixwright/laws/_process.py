@@ -138,7 +138,7 @@ class Process:
     def _evidence(self, theta: Array, metrics: Sequence[int], rows: NDArray[np.int64]) -> tuple[float, Array]:
         from scipy.linalg.lapack import dpotrf, dpotri
 
-        size, e = self.u.shape[1], self.e[np.ix_(metrics, rows)]
+        size, e = self.u.shape[1], self.e[np.asarray(metrics)[:, None], rows]
         kernel, noise, linear = np.exp(2 * theta[size + 1 :])
         k, fall, a = self._kernel(theta, metrics[0], rows)
         line = self.u[rows] @ self.u[rows].T if self.belief.linear else np.zeros((1, 1))
@@ -166,7 +166,8 @@ class Process:
     @cached_property
     def _precisions(self) -> dict[int, tuple[NDArray[np.int64], Array]]:
         """Per metric, the rows that measured it and the inverse of their covariance (noise included)."""
-        size, out = self.u.shape[1], {}
+        size = self.u.shape[1]
+        out: dict[int, tuple[NDArray[np.int64], Array]] = {}
         kernel, noise, linear = np.exp(2 * self.theta[size + 1 :])
         for metrics in self._alike:
             rows = np.flatnonzero(self.known[metrics[0]])

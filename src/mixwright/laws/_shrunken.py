@@ -251,7 +251,8 @@ def with_variance(
     Js = J * (np.sqrt(w) / fitted.hyper.scatter[:, None])[:, :, None]
     covariance = np.linalg.inv(np.matmul(Js.transpose(0, 2, 1), Js) + np.matmul(R.transpose(0, 2, 1), R))
     J = J[:, rows]
-    return f, (np.matmul(J, covariance) * J).sum(axis=2)
+    variance: Array = (np.matmul(J, covariance) * J).sum(axis=2)
+    return f, variance
 
 
 def write(build: Builder, theta: Array) -> tuple[int, int]:

@@ -187,15 +187,16 @@ class _Corrected:
         from scipy.optimize import minimize
 
         bounds = [(-7.0, 2.0)] * 5 + [(-1.0, 3.0), (0.0, 3.0)]
-        return np.asarray(
-            minimize(self._loss, self.theta, args=(rows,), jac=True, method="L-BFGS-B", bounds=bounds,
-                     options={"maxiter": steps}).x
-        )  # fmt: skip
+        found = minimize(
+            self._loss, self.theta, args=(rows,), jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": steps}
+        )
+        return np.asarray(found.x)
 
     def _square(self) -> Array:
         """Squared distances ``(k, k)`` of the dear runs' cube roots."""
         u = roots(self.table.x) / self.scale
-        return np.maximum(((u[:, None] - u[None]) ** 2).sum(axis=2), 1e-12)
+        square: Array = ((u[:, None] - u[None]) ** 2).sum(axis=2)
+        return np.maximum(square, 1e-12)
 
     def _widths(self, theta: Array) -> Array:
         """Variances ``(F,)`` of the features' coefficients."""
