@@ -144,5 +144,7 @@ def number(value: float | None, digits: int = 4) -> str:
     """A figure without its leading zero, as the tables of the field print it; a dash where there is none."""
     if value is None or not np.isfinite(value):
         return "-"
+    if abs(value) >= 1e4:
+        return f"{value:.1e}"
     text = f"{value:.{digits}f}"
     return text.replace("0.", ".", 1) if text.startswith(("0.", "-0.")) else text

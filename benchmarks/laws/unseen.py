@@ -174,4 +174,7 @@ def run(shop: Workshop, own: bool = True) -> Result:
 
 def _line(name: str, scores: dict[str, float], share: float | None, seconds: float) -> tuple[str, ...]:
     keys = ("MAE22", "MAE5", "overall MAE", "rank", "R2")
-    return (name, *(number(scores[k], 4 if "MAE" in k else 3) for k in keys), number(share, 3), number(seconds, 2))
+    shown = {
+        k: v for k, v in scores.items() if not (name == "mean" and k == "rank")
+    }  # the mean of the others ranks nothing
+    return (name, *(number(shown.get(k), 4 if "MAE" in k else 3) for k in keys), number(share, 3), number(seconds, 2))
