@@ -149,7 +149,7 @@ class Process:
         if failed:
             return 1e10, np.zeros_like(theta)
         lower = dpotri(L, lower=1)[0]
-        precision = np.tril(lower) + np.tril(lower, -1).T
+        precision = _mirrored(lower)
         alpha = e @ precision
         value = 0.5 * float((alpha * e).sum()) + len(metrics) * float(np.log(np.diag(L)).sum())
         G = 0.5 * (len(metrics) * precision - alpha.T @ alpha)
@@ -175,7 +175,7 @@ class Process:
             if self.belief.linear:
                 C += linear * self.u[rows] @ self.u[rows].T
             C[np.diag_indices(len(rows))] += noise * self.ratio[metrics[0], rows] ** 2
-            precision = np.linalg.inv(C)
+            precision = _inverse(C)
             out |= dict.fromkeys(metrics, (rows, precision))
         return out
 
@@ -224,3 +224,16 @@ class Process:
         if self.belief.linear:
             parts.append(build.matmul(linear * (alpha @ runs)[None], u))
         return build.apply("add", *parts)
+
+
+def _mirrored(lower: Array) -> Array:
+    """The symmetric matrix of which the lower half is given."""
+    return np.asarray(np.tril(lower) + np.tril(lower, -1).T)
+
+
+def _inverse(C: Array) -> Array:
+    """Of a positive definite matrix, at half the cost of any other."""
+    from scipy.linalg.lapack import dpotrf, dpotri
+
+    L, failed = dpotrf(C, lower=1)
+    return np.linalg.pinv(C, hermitian=True) if failed else _mirrored(dpotri(L, lower=1)[0])
