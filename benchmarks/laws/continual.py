@@ -118,7 +118,6 @@ def run(shop: Workshop) -> Result:
             ("crossing with the check run", number(TRUE, 3), "", "", ""),
         ),
     )
-    check = Covered.of(
-        "continual, check run at 10k", np.array([mine["check"]]), np.array([mine["check sd"]]), np.array([start()[1]])
-    )
+    mean, sd, truth = (np.array([value]) for value in (mine["check"], mine["check sd"], start()[1]))
+    check = Covered.of("continual, check run at 10k", mean, sd, truth, "overall")
     return Result(rows, (table,), (check,))

@@ -146,12 +146,14 @@ def run(shop: Workshop, own: bool = True) -> Result:
                 found["each"],
                 found["sd"],
                 np.where(np.isfinite(found["each"]), at.losses, np.nan),
+                "subsets",
             ),
             Covered.of(
                 f"{check}, overall",
                 found["whole"],
                 found["whole sd"],
                 np.where(np.isfinite(found["whole"]), at.overall(), np.nan),
+                "overall",
             ),
         ]
         covered += here
