@@ -75,6 +75,7 @@ class Validation:
     correlation, None where undefined), ``coverage`` (share of held-out losses inside the 90 % interval). ``chosen``
     maps each metric to the form picked in the inner folds when all rows are used. ``held_out`` keeps every held-out
     prediction of the chosen form: ``{metric: {run_id: (measured, predicted, half width of the 90 % interval)}}``.
+    ``method`` says how runs were held out: the choice of law with them, or only within the fit of one law.
     """
 
     scores: Mapping[str, Mapping[str, Mapping[str, float | None]]]
@@ -83,3 +84,4 @@ class Validation:
     folds: int
     repeats: int = 1
     notes: tuple[str, ...] = field(default=())
+    method: str = "nested cross-validation"

@@ -105,6 +105,10 @@ class Joint(Law):
             [world.describe(theta[0, m]) for m in range(len(table.metrics))],
         )  # fmt: skip
 
+    def scored(self, runs: Runs, rng: np.random.Generator) -> Runs:
+        """The rows that the fit's residuals are of: each trajectory's averages."""
+        return _thinned(_complete(runs.usable()))
+
 
 @dataclass(frozen=True, eq=False)
 class _World:

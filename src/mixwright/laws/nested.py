@@ -55,15 +55,23 @@ class Nested(Law):
         needed lacks tokens, checkpoints or sizes.
         """
         seed = int(rng.integers(1 << 62))
-        usable = _sorted(runs.usable())
-        if not len(usable):
-            raise DataError("No run of the table is done, so there is nothing to fit; see its status column.")
-        carried, members, noise = self._over_steps(usable, seed)
-        target, members = self._over_sizes(carried, members, seed)
+        target, members, noise = self._at_target(runs, seed)
         inner: GraphFit = find("laws", self.law)().fit(target, stream(seed, "mixtures"))
         if not members.any():
             return _named(inner, runs.metrics)
         return _named(_carry(inner, target, members, noise), runs.metrics)
+
+    def scored(self, runs: Runs, rng: np.random.Generator) -> Runs:
+        """The rows that the fit's residuals are of: every mixture's losses, carried to the target (``rng`` as for ``fit``)."""
+        return self._at_target(runs, int(rng.integers(1 << 62)))[0]
+
+    def _at_target(self, runs: Runs, seed: int) -> tuple[Runs, Array, Array]:
+        """Every mixture at the target, the members' deviations there, and a checkpoint's noise covariance."""
+        usable = _sorted(runs.usable())
+        if not len(usable):
+            raise DataError("No run of the table is done, so there is nothing to fit; see its status column.")
+        carried, members, noise = self._over_steps(usable, seed)
+        return *self._over_sizes(carried, members, seed), noise
 
     def forecast(self, runs: Runs, tokens: Sequence[float], rng: np.random.Generator) -> Forecast:
         """Loss curves of every mixture of the table at the target's size, from the step and the size law alone.

@@ -92,6 +92,10 @@ class Transfer(Law):
             [corrected.describe(m) | {"weight of the dear runs' own law": float(share[m])} for m in range(len(share))],
         )  # fmt: skip
 
+    def scored(self, runs: Runs, rng: np.random.Generator) -> Runs:
+        """The rows that the fit's residuals are of: the dear runs."""
+        return _apart(runs)[1]
+
 
 def _apart(runs: Runs) -> tuple[Runs, Runs, str]:
     """Cheap runs, dear runs, and a sentence on both."""

@@ -142,6 +142,84 @@ def fit_chosen(runs: Runs, chosen: Mapping[str, str], *, rng: np.random.Generato
     return join(fits, place, names[0] if len(names) == 1 else "auto")
 
 
+def held_out(fit: GraphFit, rows: Runs, metric_weights: Array) -> Validation:
+    """The scores of a fit's own held-out residuals, for laws that span settings: folds of mixtures, not of settings.
+
+    ``rows`` are those the residuals are of, losses included; the last row of each run is scored. Rank correlations are those
+    within one size and token count, averaged over the runs. No law is chosen here, and intervals are calibrated on the
+    same residuals, so that coverage is a check of the calibration, no more. Cost: one evaluation per row.
+    """
+    place = _rows_of(fit, rows)
+    residuals = fit.residuals[place[:, 0]]
+    parts = rows.take(place[:, 1])
+    used = np.asarray(metric_weights) > 0
+    q = np.asarray(metric_weights)
+    truth = np.concatenate([parts.losses, (parts.losses[:, used] @ q[used])[:, None]], axis=1)
+    off = np.concatenate([residuals, (residuals[:, used] @ q[used])[:, None]], axis=1)
+    spread = _spreads(fit, parts, q)
+    noise = np.nan_to_num(np.append(fit.noise, fit.seed_noise(q)), nan=0.0)
+    half = Z90 * np.sqrt(spread**2 + noise**2)
+    labels = (*fit.metrics, OBJECTIVE)
+    scores = {label: _own_score(truth[:, m], off[:, m], half[:, m], parts) for m, label in enumerate(labels)}
+    shown = {
+        label: {
+            parts.run_id[n]: (float(truth[n, m]), float(truth[n, m] - off[n, m]), float(half[n, m]))
+            for n in np.flatnonzero(np.isfinite(off[:, m])).tolist()
+        }
+        for m, label in enumerate(labels)
+    }
+    note = (
+        f"The law {fit.law} spans sizes and token counts: its errors are of mixtures left out within the fit, of "
+        f"{len(parts)} runs at their last moment{' as carried to the target' if fit.law == 'nested' else ''}; there is no test "
+        "of the way to larger sizes and more tokens in them."
+    )
+    return Validation(
+        {NESTED: scores}, dict.fromkeys(fit.metrics, fit.law), shown, 0, 1, (note,), "mixtures left out within the fit"
+    )
+
+
+def _rows_of(fit: GraphFit, rows: Runs) -> NDArray[np.int64]:
+    """Pairs ``(K, 2)``: a row of the fit's residuals and the row of ``rows`` it is of, the last of every run."""
+    order = sorted(range(len(rows)), key=lambda n: (rows.run_id[n], float(np.nan_to_num(rows.tokens[n]))))
+    last = {rows.run_id[n]: n for n in order}
+    own = {name: n for n, name in enumerate(fit.run_id)}  # a run's rows stand in the order of their tokens
+    return np.array([(own[name], last[name]) for name in sorted(own) if name in last], dtype=np.int64).reshape(-1, 2)
+
+
+def _spreads(fit: GraphFit, rows: Runs, q: Array) -> Array:
+    """Standard deviations of every metric and the objective at the rows' own mixtures, sizes and tokens, ``(N, M + 1)``."""
+    x = rows.mixtures()
+    if not fit.graph.free:
+        return np.concatenate([fit.predict(x).spread, fit.spread(x, q)[:, None]], axis=1)
+    out = np.empty((len(rows), len(fit.metrics) + 1))
+    for n in range(len(rows)):
+        here = fit.at(tokens=float(rows.tokens[n]), params=float(rows.params[n]))
+        out[n] = np.append(here.predict(x[n : n + 1]).spread, here.spread(x[n : n + 1], q))
+    return out
+
+
+def _own_score(truth: Array, off: Array, half: Array, rows: Runs) -> dict[str, float | None]:
+    """Scores of held-out residuals ``off`` of one metric."""
+    known = np.isfinite(off) & np.isfinite(truth)
+    if not known.any():
+        return {"mae": None, "relative": None, "spearman": None, "coverage": None}
+    ranks, weights = [], []
+    setting = np.log1p(np.nan_to_num(np.stack([rows.params, rows.tokens], axis=1), nan=0.0)).round(1)
+    for here in np.unique(setting, axis=0):
+        part = known & (setting == here).all(axis=1)
+        rank = spearman(truth[part] - off[part], truth[part]) if part.sum() >= _FEWEST else None
+        if rank is not None:
+            ranks.append(rank)
+            weights.append(float(part.sum()))
+    mae, level = float(np.abs(off[known]).mean()), float(np.abs(truth[known].mean()))
+    return {
+        "mae": mae,
+        "relative": mae / level if level > 0 else None,
+        "spearman": float(np.average(ranks, weights=weights)) if ranks else None,
+        "coverage": float((np.abs(off[known]) <= half[known]).mean()),
+    }
+
+
 def _law(name: str, **changes: Any) -> Law:
     """The law called ``name`` with its default settings, but for ``changes`` that it has."""
     law = find("laws", name)()

@@ -26,12 +26,15 @@ from mixwright.core.objective import Budget, Group, Objective, Within
 from mixwright.core.run import ModelSize
 from mixwright.curate.pipeline import Options as CurateOptions
 from mixwright.laws.reuse import Changes
+from mixwright.laws.steps import LearningRate
 from mixwright.optimize.design import Options as DesignOptions
 from mixwright.store.documents import SourceOptions
 from mixwright.study.places import Placed, Where, read_yaml
 from mixwright.text.tokenizer import Options as TokenizerOptions
 
 SCHEMA = "mixwright/study/1"
+#: laws that are fitted to runs of several sizes or token counts at once
+SPANNING = ("nested", "joint", "transfer")
 
 
 @dataclass(frozen=True)
@@ -55,18 +58,37 @@ class LawOptions:
     """``form``: ``auto`` chooses among ``forms`` per metric by nested cross-validation; or the name of one law.
 
     The first of ``forms`` is taken unless another predicts held-out runs better by more than its standard error.
+    ``nested``, ``joint`` and ``transfer`` span sizes and token counts: they read every checkpoint (transfer: the last), know
+    the learning ``rate`` where it is given, and are for the budget. ``repetition`` counts epochs as effective tokens;
+    None: where tokens and supplies are known.
     """
 
     form: str = "auto"
-    forms: tuple[str, ...] = ("additive", "exponential")
+    forms: tuple[str, ...] = ("hierarchical", "additive", "exponential")
     folds: Annotated[int, Ge(2)] = 5
-    repeats: Annotated[int, Ge(1)] = 3
+    repeats: Annotated[int, Ge(1)] = 2
+    rate: LearningRate | None = None
+    repetition: bool | None = None
 
     def __post_init__(self) -> None:
         for name in (*self.forms, *(() if self.form == "auto" else (self.form,))):
             find("laws", name)
         if not self.forms:
             raise StudyError("law.forms must name at least one law; it is empty.")
+        for name in self.forms:
+            if name in SPANNING:
+                raise StudyError(
+                    f"law.forms compares laws of one size and token count; {name} spans them: write law.form: {name}."
+                )
+        if self.rate is not None and self.form not in ("nested", "joint"):
+            raise StudyError(
+                f"law.rate is for the laws nested and joint, which know steps; law.form is {self.form!r}. Change one of them."
+            )
+
+    @property
+    def spans(self) -> bool:
+        """Whether the law is one over sizes and token counts."""
+        return self.form in SPANNING
 
     @property
     def candidates(self) -> tuple[str, ...]:
@@ -219,9 +241,13 @@ class OlderTable(TableFile):
 
 @dataclass(frozen=True)
 class TableOptions(TableFile):
-    """A table of finished runs instead of text; ``own`` maps metrics to their domains, ``older`` are tables before it."""
+    """A table of finished runs instead of text; ``own`` maps metrics to their domains, ``older`` are tables before it.
+
+    ``supply`` gives the unique tokens of every domain, from which epochs follow.
+    """
 
     own: Mapping[str, str | tuple[str, ...]] = field(default_factory=dict)
+    supply: Mapping[str, Annotated[int, Ge(1)]] = field(default_factory=dict)
     older: tuple[OlderTable, ...] = ()
 
     @property
@@ -391,6 +417,11 @@ def _check_names(study: Study, placed: Placed) -> None:
         )
     if study.runs is not None:
         return  # names of a table's columns are checked when it is read
+    if study.law.spans:
+        raise StudyError(
+            f"{placed.at(('law', 'form'))}: the law {study.law.form} spans sizes and token counts, which the sweep's runs "
+            "share: it is for a table of runs (runs:). Use form: auto."
+        )
     domains, metrics = study.domains, study.metrics
     for name in (*study.domains, *study.targets):
         try:

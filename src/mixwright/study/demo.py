@@ -81,8 +81,7 @@ design:
   repeats: 3
 
 law:
-  form: auto
-  forms: [additive, exponential]
+  form: auto                    # per metric hierarchical, unless additive or exponential predicts held-out runs better
 
 objective:
   metrics: {{{", ".join(f'"target:{name}": 1' for name in found["targets"])}}}

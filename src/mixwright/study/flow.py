@@ -12,11 +12,12 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mixwright.core.corpus import Corpus
 from mixwright.core.errors import DataError, RunsFailedError, StudyError
@@ -32,14 +33,14 @@ from mixwright.laws import GraphFit, load_fit
 from mixwright.laws.reuse import Combined
 from mixwright.store.artifact import Artifact, Draft, Workspace, content_key, file_hash, write_atomic, write_json
 from mixwright.store.runs import RunTable
-from mixwright.study import publish, verdict
+from mixwright.study import publish, scales, verdict
 from mixwright.study.config import Study, TableFile, settings
 from mixwright.study.listener import Listener, StageEnd
 
 #: raise the number of a stage whose meaning changes, so that old artifacts are not taken for new ones
 VERSIONS = {
-    "curate": 1, "tokenize": 1, "design": 1, "sweep": 1, "fit": 1, "optimize": 1, "verify": 1, "branch": 1,
-    "export": 1, "report": 1,
+    "curate": 1, "tokenize": 1, "design": 1, "sweep": 1, "fit": 2, "optimize": 2, "verify": 2, "branch": 1,
+    "export": 1, "report": 2,
 }  # fmt: skip
 
 WHAT = {
@@ -179,7 +180,10 @@ class Flow:
         if stage == "fit":
             table = {"runs": settings(s.runs), "file": self._table_hash} if s.runs else {}
             weights = {"objective": {"metrics": dict(s.objective.metrics)}}
-            return {"law": settings(s.law), "seed": s.seed, **weights, **table}
+            target = (
+                {"target": {"tokens": s.budget.tokens, "params": s.budget.params}} if s.law.form == "nested" else {}
+            )
+            return {"law": settings(s.law), "seed": s.seed, **weights, **table, **target}
         from mixwright.text.tokenizer import fingerprint
 
         trainer = {"trainer": s.trainer.identity()}
@@ -282,14 +286,14 @@ class Flow:
 
     @cached_property
     def table(self) -> Runs:
-        """The runs a fit is made on, failed ones included, over the domains of today."""
+        """The runs a fit is made on, each at its last moment, failed ones included, over the domains of today."""
         if self.study.runs is None:
             return self._observed("sweep")
-        return self._tables[0].over_today()
+        return self._tables[0].over_today().last()
 
     @cached_property
     def fitted_on(self) -> Runs:
-        """The same runs as laws see them: earlier versions of revised domains are domains of their own."""
+        """The same runs as laws see them: all moments where the law knows them, earlier versions of domains apart."""
         return self._tables[0].runs if self.study.runs else self.table
 
     @cached_property
@@ -310,6 +314,7 @@ class Flow:
             self.root / options.path, metrics_path=self.root / options.metrics if options.metrics else None,
             weights=options.weights, losses=options.losses, columns=options.columns, units=options.units, own=own,
             tokens_per_step=options.tokens_per_step, step=options.step,
+            every_step=self.study.law.form in ("nested", "joint") and options.step is None,
         )  # fmt: skip
 
     @cached_property
@@ -321,9 +326,37 @@ class Flow:
         return {name: weight / total for name, weight in weights.items()}
 
     @cached_property
-    def law_fit(self) -> GraphFit:
-        """The fitted laws."""
+    def supply(self) -> dict[str, int]:
+        """The unique tokens of every domain; empty where they are unknown."""
+        if self.study.runs is None:
+            return {domain.name: domain.tokens for domain in self.corpus.domains}
+        return scales.checked_supply(self.study.runs.supply, self.table.domains)
+
+    @cached_property
+    def unbound_fit(self) -> GraphFit:
+        """The fitted laws as they are, over tokens and params where they know these."""
         return load_fit(self.make("fit").json("fit.json"))
+
+    @cached_property
+    def law_fit(self) -> GraphFit:
+        """The fitted laws at the target's tokens and params, as if no token were seen twice."""
+        fit = self.unbound_fit
+        return fit.at(tokens=self.target.tokens, params=self.target.params) if fit.graph.free else fit
+
+    @cached_property
+    def target(self) -> scales.Target:
+        """The tokens and params that predictions hold for: the budget's for laws that span them, else the runs' own."""
+        if self.study.law.form in ("nested", "joint"):
+            return scales.target(self.study.budget, self.fitted_on)
+        fitted = set(self.unbound_fit.run_id)
+        return scales.shared(self.table.take([name in fitted for name in self.table.run_id]))
+
+    def repeating(self, tokens: float | None) -> GraphFit:
+        """``law_fit`` for a training of so many tokens from the supply: repeats count for less, if the study says so."""
+        if not scales.counts_repeats(self.study.law.repetition, tokens, self.supply):
+            return self.law_fit
+        assert tokens is not None
+        return scales.repeating(self.law_fit, tokens, self.supply)
 
     @cached_property
     def recipe(self) -> Recipe:
@@ -338,8 +371,11 @@ class Flow:
     @property
     def budget_tokens(self) -> int | None:
         """Training tokens of the run the recipe is for."""
-        if self.study.budget.tokens is not None or self.study.runs:
+        if self.study.budget.tokens is not None:
             return self.study.budget.tokens
+        if self.study.runs:
+            known = self.target.tokens if self.study.law.form in ("nested", "joint") else None
+            return int(known) if known is not None else None
         return int(self.corpus.supply.sum())
 
     @property
@@ -447,18 +483,26 @@ class Flow:
         return Runs.from_observations(Observation.from_dict(v) for v in read_json(path / "observations.json"))
 
     def _fit(self, draft: Draft) -> dict[str, Any]:
-        from mixwright.laws.validation import fit_chosen, validate
+        from mixwright.laws.validation import fit_chosen, held_out, validate
 
-        notes = self._tables[1] if self.study.runs else ()
+        notes = list(self._tables[1] if self.study.runs else ())
         usable = self.fitted_on.usable()
+        if self.study.law.repetition is not False:
+            usable, said = scales.as_unrepeated(usable, self.supply)
+            notes += said
         weights = np.array([self.metric_weights.get(m, 0.0) for m in usable.metrics])
         law = self.study.law
-        validation = validate(
-            usable, laws=law.candidates, metric_weights=weights, folds=law.folds, repeats=law.repeats,
-            rng=rng(self.study.seed, "validate"),
-            on_progress=lambda fraction: self.listener.progress("cross-validation", fraction, {}),
-        )  # fmt: skip
-        fit = fit_chosen(usable, validation.chosen, rng=rng(self.study.seed, "fit"))
+        if law.spans:
+            spanning, stream = scales.law(law, self.study.budget), partial(rng, self.study.seed, "fit")
+            fit = spanning.fit(usable, stream())
+            validation = held_out(fit, spanning.scored(usable, stream()), weights)
+        else:
+            validation = validate(
+                usable, laws=law.candidates, metric_weights=weights, folds=law.folds, repeats=law.repeats,
+                rng=rng(self.study.seed, "validate"),
+                on_progress=lambda fraction: self.listener.progress("cross-validation", fraction, {}),
+            )  # fmt: skip
+            fit = fit_chosen(usable, validation.chosen, rng=rng(self.study.seed, "fit"))
         fit = self._tables[0].today(fit) if self.study.runs else fit
         write_json(draft.path / "fit.json", fit.to_dict())
         write_json(
@@ -466,6 +510,7 @@ class Flow:
             {
                 "scores": validation.scores, "chosen": validation.chosen, "held_out": validation.held_out,
                 "folds": validation.folds, "repeats": validation.repeats, "notes": [*notes, *validation.notes],
+                "method": validation.method, "runs": len(set(usable.run_id)),
             },
         )  # fmt: skip
         return {"chosen": dict(validation.chosen)}
@@ -475,25 +520,34 @@ class Flow:
 
         reference = self.reference[1]
         objective = replace(self.study.objective.over(reference.domains), metrics=self.metric_weights)
-        supply, priors = None, {}  # in the order of the fit's domains, which is its own
-        if self.study.runs is None:
-            priors = {"natural": self.corpus.natural()}
-            tokens = {domain.name: domain.tokens for domain in self.corpus.domains}
-            supply = np.array([float(tokens[name]) for name in self.law_fit.domains])
+        priors = {"natural": self.corpus.natural()} if self.study.runs is None else {}
+        supply = self.supplies  # in the order of the fit's domains, which is its own
         guess = self.study.verify.guess if self.study.verify else None
         others = {"guess": self.study.mixture(guess, reference.domains, "verify.guess")} if guess is not None else {}
-        best = optimize(
-            self.law_fit,
-            objective,
+        tokens = self.budget_tokens
+        fit = self.repeating(tokens)
+        search = partial(
+            optimize,
+            objective=objective,
             natural=reference,
-            tokens=self.budget_tokens,
+            tokens=tokens,
             supply=supply,
             alternatives=others,
             priors=priors,
         )
+        best = search(fit)
+        if fit is not self.law_fit:
+            best = replace(best, notes=(*best.notes, *scales.what_repeats_changed(best, search(self.law_fit))))
         write_json(draft.path / "recipe.json", publish.recipe(self, best, objective).to_dict())
         write_json(draft.path / "optimum.json", publish.optimum_values(best))
         return {"weights": best.mixture.to_dict()}
+
+    @property
+    def supplies(self) -> NDArray[np.float64] | None:
+        """The unique tokens of the fit's domains, in their order; None where they are unknown."""
+        if not self.supply:
+            return None
+        return np.array([float(self.supply[name]) for name in self.law_fit.domains])
 
     @property
     def _large(self) -> tuple[str, int]:
@@ -554,7 +608,7 @@ class Flow:
         weights = np.array([self.metric_weights.get(m, 0.0) for m in self.law_fit.metrics])
         noise = self.law_fit.seed_noise(weights)
         section = verdict.compare(
-            usable, self.mixtures(), names[0], self.metric_weights, self.law_fit, fallback_noise=noise
+            usable, self.mixtures(), names[0], self.metric_weights, self.repeating(self._large[1]), fallback_noise=noise
         )
         size, tokens = self._large
         section |= {

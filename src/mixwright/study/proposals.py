@@ -35,7 +35,7 @@ def propose(flow: Flow, count: int, fit_file: Path | None = None) -> tuple[NextR
     domains), into its folder, unless that is one of the study's artifacts. DataError where that is no fit, or one over
     other domains.
     """
-    fit = flow.law_fit if fit_file is None else _read(fit_file)
+    fit = flow.unbound_fit if fit_file is None else _read(fit_file)
     reference, runs = flow.reference[1], _runs(flow, fit)
     if runs is None or set(reference.domains) != set(fit.domains):
         raise DataError(
@@ -43,9 +43,9 @@ def propose(flow: Flow, count: int, fit_file: Path | None = None) -> tuple[NextR
             "Give a fit of this study, or this fit's study with --study."
         )
     tokens, supply, priors = flow.budget_tokens, None, dict[str, Mixture]()
+    if flow.supply:
+        supply = np.array([float(flow.supply[name]) for name in fit.domains])
     if flow.study.runs is None:
-        unique = {domain.name: float(domain.tokens) for domain in flow.corpus.domains}
-        supply = np.array([unique[name] for name in fit.domains])
         priors["natural"] = flow.corpus.natural()
     found = next_runs(
         fit, runs, replace(flow.study.objective.over(reference.domains), metrics=flow.metric_weights), count=count,

@@ -29,26 +29,27 @@ _LAST = "last.json"
 def recipe(flow: Flow, best: Optimum, objective: Objective) -> Recipe:
     """The recipe an optimum gives: one phase over the budget, its forecasts, and the hash of every input.
 
-    Forecasts hold for the size and tokens of the runs the law was fitted on, and say so.
+    Forecasts hold for the size and tokens of the runs the law was fitted on, or the target's where it spans them, and say so.
     """
     tokens = flow.budget_tokens
     notes = named(best.notes, flow.reference[0])
     if tokens is None:
         tokens = 1_000_000_000
         notes.append("No budget was given, so the phase is written for 1,000,000,000 tokens; set budget.tokens.")
-    supply = {domain.name: domain.tokens for domain in flow.corpus.domains} if flow.study.runs is None else {}
+    elif flow.study.budget.tokens is None and flow.study.runs is not None:
+        notes.append(f"No budget was given, so this is for the largest of the table: {flow.target.words}.")
     name, reference = flow.reference
-    runs = flow.table.usable()
+    params, of_runs = flow.target.whole
 
     def placed(forecast: Forecast) -> Forecast:
         label = name if forecast.kind == "difference" else ""
-        return replace(forecast, reference=label, params=_only(runs.params), tokens=_only(runs.tokens))
+        return replace(forecast, reference=label, params=params, tokens=of_runs)
 
     return Recipe(
         schedule=Schedule.constant(best.mixture.over(reference.domains), tokens),
         objective=objective,
         forecasts=tuple(placed(forecast) for forecast in (best.gain, *best.forecasts, *best.losses)),
-        supply=supply,
+        supply=flow.supply,
         fingerprints={stage: flow.make(stage).fingerprint for stage in flow.stages if flow.is_made(stage)},
         notes=tuple(notes),
         params=flow.study.budget.params,
@@ -58,13 +59,6 @@ def recipe(flow: Flow, best: Optimum, objective: Objective) -> Recipe:
 def named(notes: Iterable[str], reference: str) -> list[str]:
     """An optimum's sentences with the reference mixture under its own name; the optimizer calls it natural."""
     return [note.replace("natural", reference) for note in notes]
-
-
-def _only(values: Any) -> int | None:
-    """The one value that all runs share, or None."""
-    found = set(values.tolist())
-    value = found.pop() if len(found) == 1 else float("nan")
-    return int(value) if value == value else None
 
 
 def optimum_values(best: Optimum) -> dict[str, Any]:

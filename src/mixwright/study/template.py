@@ -77,14 +77,16 @@ title: {_quoted(table.stem)}
 runs:
   path: {_quoted(path)}
 {extra}  # own: {{}}             # {{metric: domain or [domains]}} where names do not tell; more settings: docs/formats.md
+  # supply: {{}}          # {{domain: unique tokens}}: with it and budget.tokens, epochs are known and count
   # older: []           # [{{path: before.csv, changes: {{split, merged, added, removed, revised}}}}]: docs/changing-domains.md
 
 # What you train on today, {{domain: weight}}; gains are measured against it. Without it: the mean mixture of the table.
 # current: {{}}
 
 law:
-  form: auto            # per metric, the first below unless another predicts held-out runs clearly better
-  forms: [additive, exponential]
+  form: auto            # per metric, the first below unless another predicts held-out runs clearly better; or, for runs of
+                        # several sizes or checkpoints: nested, joint, transfer (docs/verbs/fit.md)
+  forms: [hierarchical, additive, exponential]
   repeats: 1            # of the cross-validation: one is enough for a large table, three are steadier for a small one
 
 objective:
@@ -220,7 +222,7 @@ design:
   repeats: 3                  # the natural mixture again with other seeds: that is the noise
 
 law:
-  form: auto                  # per metric additive, unless exponential predicts held-out runs clearly better
+  form: auto                  # per metric hierarchical, unless another law predicts held-out runs clearly better
 
 objective:
   metrics: {{}}                 # {{"target:NAME": weight, "val:DOMAIN": weight}}; empty: the mean of all targets
