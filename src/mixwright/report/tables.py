@@ -19,17 +19,17 @@ from mixwright.report.words import MISSING, fixed, interval, multiple, percent, 
 
 Data = Mapping[str, Any]
 #: rows shown before the rest is summed up in a line
-_ROWS = 40
+MANY = 40
 
 
-def _table(title: str, *columns: str, words: int = 1, caption: str | None = None) -> Table:
+def new_table(title: str, *columns: str, words: int = 1, caption: str | None = None) -> Table:
     """An empty table; the first ``words`` columns hold text, the others numbers."""
     table = Table(
         title=Text(title, "bold"), title_justify="left", caption_justify="left", box=None, pad_edge=False,
         header_style="dim", padding=(0, 2, 0, 0),
     )  # fmt: skip
     if caption:
-        _say(table, caption)
+        say(table, caption)
     for number, name in enumerate(columns):
         text = number < words
         table.add_column(
@@ -38,13 +38,14 @@ def _table(title: str, *columns: str, words: int = 1, caption: str | None = None
     return table
 
 
-def _say(table: Table, words: str) -> None:
+def say(table: Table, words: str) -> None:
     """Put a line below the table; what it says is text, never markup."""
     before = f"{table.caption}\n" if table.caption else ""
     table.caption = Text(before + words, "dim italic")
 
 
-def _missing(what: str) -> Text:
+def missing(what: str) -> Text:
+    """What stands in place of a table whose section the data lack."""
     return Text(f"No {what} yet.", style="dim")
 
 
@@ -52,10 +53,10 @@ def sources_table(data: Data) -> RenderableType:
     """Per source: documents and bytes read and kept, and what was dropped in all."""
     rows = [*(data.get("sources") or ()), *(data.get("targets") or ())]
     if not rows:
-        return _missing("sources")
+        return missing("sources")
     targets = {row["name"] for row in data.get("targets") or ()}
-    table = _table("Sources", "source", "taken by the rule", "read", "bytes", "dropped", "kept", "kept %", words=2)
-    for row in rows[:_ROWS]:
+    table = new_table("Sources", "source", "taken by the rule", "read", "bytes", "dropped", "kept", "kept %", words=2)
+    for row in rows[:MANY]:
         read, kept = row["read"], row["kept"]
         table.add_row(
             escape(row["name"]) + (" [dim](target)[/]" if row["name"] in targets else ""),
@@ -63,21 +64,21 @@ def sources_table(data: Data) -> RenderableType:
             whole(read["documents"] - kept["documents"]), whole(kept["documents"]),
             percent(kept["documents"] / read["documents"] if read["documents"] else None),
         )  # fmt: skip
-    return _with_rest(table, len(rows), "sources")
+    return with_rest(table, len(rows), "sources")
 
 
 def ledger_table(data: Data) -> RenderableType:
     """Per rule: documents that failed it, and those for which it was the first; in = kept + dropped below."""
     rows = [*(data.get("sources") or ()), *(data.get("targets") or ())]
     if not rows:
-        return _missing("ledger")
+        return missing("ledger")
     read = sum(row["read"]["documents"] for row in rows)
     kept = sum(row["kept"]["documents"] for row in rows)
     bounds = {rule["rule"]: rule for rule in data.get("rules") or ()}
     found = dict.fromkeys([*bounds, *(rule for row in rows for rule in row.get("dropped") or {})])
     first = {rule: sum((row.get("first_dropped") or {}).get(rule, 0) for row in rows) for rule in found}
     holds = read == kept + sum(first.values())
-    table = _table(
+    table = new_table(
         "What was dropped", "rule", "bounds", "documents failing it", "first failed here", words=2,
         caption=f"read {whole(read)} = kept {whole(kept)} + dropped {whole(read - kept)}"
         + ("" if holds else ": this does not add up, do not trust it"),
@@ -102,30 +103,30 @@ def corpus_table(data: Data) -> RenderableType:
     """Per domain: unique training tokens, natural weight, bytes per token, documents, held-out tokens."""
     rows = data.get("corpus") or ()
     if not rows:
-        return _missing("corpus")
+        return missing("corpus")
     total = sum(row["tokens"] for row in rows)
     tokenizer = data.get("tokenizer")
-    table = _table(
+    table = new_table(
         "Corpus", "domain", "tokens", "natural", "bytes/token", "documents", "held-out tokens",
         caption=f"{scaled(total)} training tokens" + (f", {whole(tokenizer['vocab'])} pieces" if tokenizer else ""),
     )  # fmt: skip
-    for row in rows[:_ROWS]:
+    for row in rows[:MANY]:
         table.add_row(
             escape(row["domain"]), whole(row["tokens"]), percent(row["tokens"] / total if total else None),
             fixed(row["bytes"] / row["tokens"] if row["tokens"] else None, 2), whole(row["documents"]),
             whole(row["held_out_tokens"]),
         )  # fmt: skip
-    return _with_rest(table, len(rows), "domains")
+    return with_rest(table, len(rows), "domains")
 
 
 def runs_table(data: Data) -> RenderableType:
     """Per metric over all runs: mean and best loss, the unigram loss beside them, spread over mixtures and seed noise."""
     runs: Sequence[Data] = data.get("runs") or ()
     if not runs:
-        return _missing("runs")
+        return missing("runs")
     done = [run for run in runs if run["status"] == "done"]
     failed = [run for run in runs if run["status"] != "done"]
-    table = _table(
+    table = new_table(
         f"Proxy runs: {len(done)} of {len(runs)} done", "metric", "mean loss", "best", "unigram", "spread (sd)",
         "noise (sd)", "spread/noise",
         caption="\n".join(
@@ -135,7 +136,7 @@ def runs_table(data: Data) -> RenderableType:
         ),
     )  # fmt: skip
     metrics = data.get("metrics") or list(dict.fromkeys(name for run in done for name in run["losses"]))
-    for metric in metrics[:_ROWS]:
+    for metric in metrics[:MANY]:
         losses = _known(run["losses"].get(metric) for run in done)
         designed = _known(run["losses"].get(metric) for run in done if run.get("role") != "repeat")
         unigram = _known((run.get("unigram") or {}).get(metric) for run in done)
@@ -144,62 +145,16 @@ def runs_table(data: Data) -> RenderableType:
             escape(metric), fixed(_mean(losses)), fixed(min(losses, default=None)), fixed(_mean(unigram)), fixed(spread),
             fixed(noise, 4) if noise is not None else "not measured", multiple(spread, noise),
         )  # fmt: skip
-    return _with_rest(table, len(metrics), "metrics")
-
-
-def validation_table(data: Data) -> RenderableType:
-    """Per law or baseline: its errors on runs it had not seen, on the objective (else the mean over the metrics)."""
-    validation = data.get("validation")
-    if not validation:
-        return _missing("validation")
-    scores: Mapping[str, Mapping[str, Data]] = validation["scores"]
-    if not scores:
-        return Text(" ".join(validation.get("notes") or ()) or "No law could be scored.")
-    over = "objective" if all("objective" in found for found in scores.values()) else ""
-    form = "; form chosen: " + ", ".join(f"{m} {f}" for m, f in list((validation.get("chosen") or {}).items())[:4])
-    table = _table(
-        f"Prediction of unseen runs, {over or 'mean over the metrics'}", "by", "relative error", "error, nats/token",
-        "rank correlation", "inside 90 % interval",
-        caption=f"{validation.get('folds')} folds, {validation.get('repeats', 1)} times"
-        + (form if validation.get("chosen") else ""),
-    )  # fmt: skip
-    for name, found in scores.items():
-        rows = [found[over]] if over else list(found.values())
-        table.add_row(
-            escape(name), percent(_mean(_known(row.get("relative") for row in rows)), 2),
-            fixed(_mean(_known(row.get("mae") for row in rows)), 4),
-            fixed(_mean(_known(row.get("spearman") for row in rows)), 2),
-            percent(_mean(_known(row.get("coverage") for row in rows)), 0),
-        )  # fmt: skip
-    return table
-
-
-def optimum_table(data: Data) -> RenderableType:
-    """Per domain: the named mixtures' weights, the bounds, and the epochs of the recipe."""
-    mixtures = {name: weights for name, weights in (data.get("mixtures") or {}).items() if weights}
-    domains = data.get("domains") or ()
-    if not mixtures or not domains:
-        return _missing("mixtures")
-    bounds, epochs = data.get("bounds") or {}, (data.get("recipe") or {}).get("epochs") or {}
-    names = list(mixtures)
-    table = _table("Mixtures: weight of each domain in training tokens", "domain", *names, "allowed", "epochs")
-    order = sorted(range(len(domains)), key=lambda n: -mixtures[names[-1]][n])
-    for n in order[:_ROWS]:
-        allowed = f"{percent(bounds['low'][n])}..{percent(bounds['high'][n])}" if bounds else MISSING
-        table.add_row(
-            escape(domains[n]), *(_strong(percent(mixtures[name][n]), name == "optimized") for name in names),
-            allowed, fixed(epochs.get(domains[n]), 2),
-        )  # fmt: skip
-    return _with_rest(table, len(domains), "domains")
+    return with_rest(table, len(metrics), "metrics")
 
 
 def verify_table(data: Data) -> RenderableType:
     """Per mixture: predicted and measured difference to the reference with 90 % intervals, ranks, steps and verdict."""
     verify = data.get("verify")
     if not verify or not verify.get("rows"):
-        return _missing("verification")
+        return missing("verification")
     noise, base = verify.get("objective_noise"), reference(data)
-    table = _table(
+    table = new_table(
         f"Verification at {verify['size']}, {scaled(verify['tokens'])} tokens, seeds: {len(verify['seeds'])}",
         "mixture", "predicted", "measured", "/noise", "rank", "steps",
         caption=f"difference to {base} of the objective, nats/token (90 % interval); rank: predicted>measured; steps to "
@@ -216,7 +171,7 @@ def verify_table(data: Data) -> RenderableType:
         )  # fmt: skip
     for row in verify["rows"]:
         if row.get("verdict"):
-            _say(table, f"{row['mixture']}: {row['verdict']}")
+            say(table, f"{row['mixture']}: {row['verdict']}")
     return table
 
 
@@ -226,49 +181,49 @@ def off_target_table(data: Data) -> RenderableType:
     rows = {row["mixture"]: row for row in verify.get("rows") or () if row.get("losses")}
     name_of_base = reference(data)
     if name_of_base not in rows or len(rows) < 2:
-        return _missing("off-target losses")
+        return missing("off-target losses")
     others = [name for name in rows if name != name_of_base]
     targets = set(data.get("target_metrics") or ())
-    table = _table(
+    table = new_table(
         f"Difference to {name_of_base} of every loss", "metric", name_of_base, *others, "noise (sd)",
         caption="nats/token, and how many times the noise; * is a target",
     )  # fmt: skip
     base = rows[name_of_base]["losses"]
     metrics = sorted(base, key=lambda metric: metric not in targets)
-    for metric in metrics[:_ROWS]:
+    for metric in metrics[:MANY]:
         noise = (verify.get("noise") or {}).get(metric)
         gaps = [rows[name]["losses"].get(metric, float("nan")) - base[metric] for name in others]
         table.add_row(
             escape(metric) + ("*" if metric in targets else ""), fixed(base[metric]),
             *(f"{signed(gap)} {multiple(gap, noise):>5}" for gap in gaps), fixed(noise, 4),
         )  # fmt: skip
-    return _with_rest(table, len(metrics), "metrics")
+    return with_rest(table, len(metrics), "metrics")
 
 
 def final_phase_table(data: Data) -> RenderableType:
     """Per metric, targets first: both branches' losses, their difference and its multiple of the noise."""
     final = data.get("final_phase")
     if not final or not final.get("rows"):
-        return _missing("final phase")
-    table = _table(
+        return missing("final phase")
+    table = new_table(
         f"Final phase: the last {percent(1 - final['start'], 0)} on an upsampled mixture", "metric", "continued",
         "upsampled", "difference", "/noise", "noise (sd)", caption="nats/token; * is a target; below zero is a gain",
     )  # fmt: skip
     rows = sorted(final["rows"], key=lambda row: (row["kind"] != "target", row["difference"]))
-    for row in rows[:_ROWS]:
+    for row in rows[:MANY]:
         table.add_row(
             escape(row["metric"]) + ("*" if row["kind"] == "target" else ""), fixed(row["continued"]),
             fixed(row["upsampled"]), signed(row["difference"]), multiple(row["difference"], row["noise"]),
             fixed(row["noise"], 4),
         )  # fmt: skip
-    return _with_rest(table, len(rows), "metrics")
+    return with_rest(table, len(rows), "metrics")
 
 
 def recipe_table(data: Data) -> RenderableType:
     """Per domain: the weight in each phase, epochs and unique tokens; the forecasts below."""
     recipe = data.get("recipe")
     if not recipe or not recipe.get("phases"):
-        return _missing("recipe")
+        return missing("recipe")
     phases, epochs, supply = recipe["phases"], recipe.get("epochs") or {}, recipe.get("supply") or {}
     forecasts = [
         f"{one['metric']}: {one['kind']}"
@@ -282,32 +237,29 @@ def recipe_table(data: Data) -> RenderableType:
         for one in recipe.get("forecasts") or ()
         if one["metric"] == "objective"
     ]
-    table = _table(
+    table = new_table(
         f"Recipe: {scaled(recipe['tokens'])} tokens", "domain",
         *(f"phase {n}: {scaled(phase['tokens'])} tokens" for n, phase in enumerate(phases, 1)), "epochs",
         "unique tokens", caption="\n".join(forecasts) or None,
     )  # fmt: skip
     domains = list(phases[0]["weights"])
-    for name in domains[:_ROWS]:
+    for name in domains[:MANY]:
         table.add_row(
             escape(name), *(percent(phase["weights"][name], 2) for phase in phases),
             fixed(epochs.get(name), 2) if epochs else "unknown", whole(supply.get(name)),
         )  # fmt: skip
-    return _with_rest(table, len(domains), "domains")
+    return with_rest(table, len(domains), "domains")
 
 
 def _level(one: Data) -> str:
     return f"{fixed(one['value'])} ({fixed(one['low'])} to {fixed(one['high'])})"
 
 
-def _with_rest(table: Table, count: int, what: str) -> Table:
-    if count > _ROWS:
-        _say(table, f"and {count - _ROWS} more {what}; all are in the report")
+def with_rest(table: Table, count: int, what: str) -> Table:
+    """The table, with a line on how many rows it leaves out."""
+    if count > MANY:
+        say(table, f"and {count - MANY} more {what}; all are in the report")
     return table
-
-
-def _strong(text: str, strong: bool) -> str:
-    return f"[bold]{text}[/]" if strong else text
 
 
 def _short(text: str, width: int) -> str:

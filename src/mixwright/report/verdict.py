@@ -17,9 +17,11 @@ from mixwright.report.words import fixed, interval, multiple, percent, scaled, s
 Data = Mapping[str, Any]
 Tone = Literal["better", "tie", "worse", "unchecked"]
 #: 90 % of a normal distribution lie within so many standard deviations
-_Z90 = 1.6449
+Z90 = 1.6449
 #: what the law must reach on runs it has not seen to be called trustworthy (relative error, rank correlation)
 _LARGEST_ERROR, _LEAST_SPEARMAN = 0.015, 0.8
+#: the name of the weighted mean of the objective's metrics among scores and forecasts
+OBJECTIVE = "objective"
 
 
 @dataclass(frozen=True)
@@ -136,7 +138,7 @@ def _quantile(data: Data) -> float:
     from scipy import stats
 
     freedom = data["verify"].get("noise_freedom") or 0
-    return float(stats.t.ppf(0.95, freedom)) if freedom > 0 else _Z90
+    return float(stats.t.ppf(0.95, freedom)) if freedom > 0 else Z90
 
 
 def _predicted(data: Data) -> Data | None:
@@ -150,7 +152,7 @@ def _predicted_headline(data: Data) -> tuple[str, Tone]:
     expected = _predicted(data)
     if not expected:
         return "An optimized mixture was computed; no larger run has checked it.", "unchecked"
-    where = "the objective" if expected["metric"] == "objective" else expected["metric"]
+    where = "the objective" if expected["metric"] == OBJECTIVE else expected["metric"]
     return (
         f"The optimized mixture is predicted to change the loss on {where} by {interval(expected)} "
         f"{expected.get('unit', 'nats/token')} against {expected.get('reference') or 'the reference'}. "
@@ -191,7 +193,7 @@ def _facts(data: Data, rows: Mapping[str, Data]) -> tuple[tuple[str, str], ...]:
 
 def _score(data: Data, form: str) -> Data | None:
     scores = ((data.get("validation") or {}).get("scores") or {}).get(form) or {}
-    found = scores.get("objective")
+    found = scores.get(OBJECTIVE)
     return found if found and found.get("relative") is not None else None
 
 
@@ -243,7 +245,11 @@ def _foresight(rows: Mapping[str, Data]) -> list[str]:
 
 
 def _cautions(data: Data, rows: Mapping[str, Data]) -> tuple[str, ...]:
-    sentences = list(_weak_law(data))
+    faults = weak_law(data)
+    sentences = []
+    if faults:
+        weak = f"The law is weak on these runs: {'; '.join(faults)}."
+        sentences.append(f"{weak} Trust what was measured more than what it predicts.")
     worst = _dearest(data, rows)
     if worst:
         metric, value, noise = worst
@@ -258,7 +264,8 @@ def _cautions(data: Data, rows: Mapping[str, Data]) -> tuple[str, ...]:
     return tuple(sentences)
 
 
-def _weak_law(data: Data) -> list[str]:
+def weak_law(data: Data) -> list[str]:
+    """What speaks against the law's predictions of unseen runs; nothing if they are good enough to choose by."""
     score = _score(data, "nested")
     if not score:
         return []
@@ -272,9 +279,7 @@ def _weak_law(data: Data) -> list[str]:
         faults.append(f"{' and '.join(names[form] for form in beaten)} did as well or better")
     if score.get("spearman") is not None and score["spearman"] < _LEAST_SPEARMAN:
         faults.append(f"its rank correlation is below {_LEAST_SPEARMAN}")
-    if not faults:
-        return []
-    return [f"The law is weak on these runs: {'; '.join(faults)}. Trust what was measured more than what it predicts."]
+    return faults
 
 
 def _dearest(data: Data, rows: Mapping[str, Data]) -> tuple[str, float, float | None] | None:
@@ -286,6 +291,6 @@ def _dearest(data: Data, rows: Mapping[str, Data]) -> tuple[str, float, float | 
     rises = {metric: best[metric] - base[metric] for metric in best if metric in base and metric not in targets}
     metric = max(rises, key=lambda name: rises[name], default=None)
     noise = (data["verify"].get("noise") or {}).get(metric)
-    if metric is None or rises[metric] <= _Z90 * (noise or 0):
+    if metric is None or rises[metric] <= Z90 * (noise or 0):
         return None
     return metric, rises[metric], noise

@@ -255,7 +255,19 @@ class Flow:
             return seeds * part * self._cost(size, tokens), f"{seeds} branches of {size} runs"
         if count:
             return count * self._cost(size, tokens), f"{count} runs of {size}, {tokens:,} tokens each"
-        return {"curate": 10.0, "tokenize": 15.0, "fit": 10.0}.get(stage, 1.0), ""
+        if stage == "fit":
+            return self._cost_of_fit()
+        return {"curate": 10.0, "tokenize": 15.0}.get(stage, 1.0), ""
+
+    def _cost_of_fit(self) -> tuple[float, str]:
+        """CPU-seconds of the fit stage, and what it fits."""
+        s = self.study
+        if s.runs is None:
+            shape = (s.design.runs + s.design.repeats, len(s.domains), len(s.metrics))
+        else:
+            shape = (len(self.fitted_on), len(self.fitted_on.domains), len(self.fitted_on.metrics))
+        laws = " and ".join(s.law.candidates)
+        return scales.cost_of_fit(s.law, *shape), f"{laws} to {shape[0]} rows, {shape[1]} domains, {shape[2]} metrics"
 
     def _cost(self, size: str, tokens: int) -> float:
         schedule = Schedule.constant(Mixture.uniform(self.study.domains), tokens)
@@ -264,6 +276,8 @@ class Flow:
     def _tasks(self, stage: str) -> dict[str, float]:
         if stage == "curate":
             return dict.fromkeys((*self.study.sources, *self.study.targets), 1.0)
+        if stage == "fit":
+            return {"cross-validation": self._cost_of_fit()[0]}
         runs = {"sweep": self.runs_of_sweep, "verify": self.runs_of_verify, "branch": self.runs_of_branch}.get(stage)
         return {run.run_id: float(self.study.trainer.cost(run)) for run in runs()} if runs else {}
 

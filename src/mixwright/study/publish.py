@@ -165,7 +165,7 @@ def to_yaml(recipe: Recipe) -> str:
 
 def results(flow: Flow, stage: str, artifact: Artifact) -> tuple[Any, ...]:
     """Copy what people open to the top of the study's folder; returns what a terminal should show of the stage."""
-    from mixwright.report import tables
+    from mixwright.report import answers, tables
     from mixwright.study import report_data as parts
 
     root = flow.root
@@ -184,11 +184,13 @@ def results(flow: Flow, stage: str, artifact: Artifact) -> tuple[Any, ...]:
         return (tables.runs_table(parts.runs(flow)),)
     if stage == "fit":
         data = parts.runs(flow) | parts.fitted(flow)
-        return (tables.validation_table(data), *data["validation"]["notes"])
+        return (answers.fit_table(data), *answers.grouped(data["validation"]["notes"]), answers.fit_verdict(data))
     if stage == "optimize":
         write_atomic(root / "recipe.yaml", to_yaml(flow.recipe))
         data = parts.runs(flow) | parts.optimum(flow)
-        return (tables.optimum_table(data), *_reasons(flow, data["optimum"]))
+        name = flow.reference[0]
+        shown = (answers.mixture_table(data, name), answers.contrast_table(data, name))
+        return (answers.headline(data, name), *shown, *named(answers.reasons(data), name))
     if stage == "verify":
         data = parts.runs(flow) | {"verify": parts.verified(flow)}
         return (tables.verify_table(data), tables.off_target_table(data), *verdict_notes(flow, data["verify"]))
@@ -202,22 +204,6 @@ def results(flow: Flow, stage: str, artifact: Artifact) -> tuple[Any, ...]:
         return (tables.recipe_table({"recipe": final["recipe"].to_dict()}),)
     write_atomic(root / "report.html", (artifact.path / "report.html").read_bytes())
     return ()
-
-
-def _reasons(flow: Flow, best: Mapping[str, Any]) -> Iterator[str]:
-    """What the optimum gains, how sure that is, what binds, what else is as good, and what to know: one line each."""
-    gain, name = best["gain"], flow.reference[0]
-    yield (
-        f"Predicted gain over {name}: {-gain['value']:.3f} nats/token of the objective, 90 % interval "
-        f"{-gain['high']:.3f} to {-gain['low']:.3f}, at the size and tokens of the runs."
-    )
-    yield from best["active"]
-    yield (
-        "As good within half the noise: "
-        + ", ".join(f"{domain} {max(low, 0):.0%} to {high:.0%}" for domain, (low, high) in best["ranges"].items())
-        + " (one at a time)."
-    )
-    yield from named(best["notes"], name)
 
 
 def _replace_folder(artifact: Artifact, target: Any) -> None:

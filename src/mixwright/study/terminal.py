@@ -31,9 +31,8 @@ class Terminal(Listener):
         cost = ""
         if len(tasks) and total > 5:
             wall = total / min(self._slots, len(tasks))
-            cost = (
-                f" [dim]({len(tasks)} tasks, about {total:,.0f} CPU-seconds, {clock(wall)} on {self._slots} workers)[/]"
-            )
+            several = f"{len(tasks)} tasks, " if len(tasks) > 1 else ""
+            cost = f" [dim]({several}about {total:,.0f} CPU-seconds, {clock(wall)} on {self._slots} workers)[/]"
         self._console.print(f"[bold cyan]{stage}[/] {what}{cost}", highlight=False)
         if self._console.is_terminal:
             self._bar = Progress(
@@ -65,7 +64,7 @@ class Terminal(Listener):
             self._console.print(f"[bold cyan]{end.stage}[/] [dim]as before[/]", highlight=False)
             return
         for renderable in end.shown:
-            self._console.print(renderable)
+            self._console.print(renderable, highlight=False)
         self._console.print(f"[dim]  {end.stage} took {clock(end.seconds)}[/]", highlight=False)
         self._console.print()
 
