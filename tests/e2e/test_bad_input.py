@@ -109,7 +109,7 @@ def test_a_study_with_a_slip(study: Path, mixwright: Mixwright) -> None:
 
 def test_impossible_constraints_are_named_before_anything_is_trained(study: Path, mixwright: Mixwright) -> None:
     (study / "study.yaml").write_text(STUDY.replace("floors: 0.05", "floors: 0.4"))
-    refused(mixwright(study, "run"), 2, "floors sum to 1.2")
+    refused(mixwright(study, "run"), 2, "contradict one another", "lower the floor of code to 0.2")
     assert not (study / "work" / "runs").exists()
 
 
