@@ -15,7 +15,7 @@ from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.text import Text
 
-from mixwright.report.tables import MANY, missing, new_table, with_rest
+from mixwright.report.tables import MANY, missing, blank_columns, with_rest
 from mixwright.report.verdict import OBJECTIVE, Z90, weak_law
 from mixwright.report.words import MISSING, fixed, percent, scaled, signed
 
@@ -36,7 +36,7 @@ def fit_table(data: Data) -> RenderableType:
         return Text("No law could be scored on unseen runs.")
     chosen, noise = validation.get("chosen") or {}, data.get("noise") or {}
     repeats = any((noise.get(metric) or {}).get("sd") for metric in noise)
-    table = new_table(
+    table = blank_columns(
         "How well unseen runs are predicted", "metric", "law", "error, nats/token", "error", "rank corr.", "in 90 % int.",
         *(["seed noise"] if repeats else []), words=2,
     )  # fmt: skip
@@ -118,7 +118,7 @@ def mixture_table(data: Data, name: str) -> RenderableType:
         return missing("mixtures")
     optimum, epochs = data.get("optimum") or {}, (data.get("recipe") or {}).get("epochs") or {}
     ranges: Mapping[str, Sequence[float]] = optimum.get("ranges") or {}
-    table = new_table(
+    table = blank_columns(
         "What to use", "domain", name, "use", "change", *(["epochs"] if epochs else []), "as good",
     )  # fmt: skip
     order = sorted(range(len(domains)), key=lambda n: (-best[n], domains[n]))
@@ -148,7 +148,7 @@ def contrast_table(data: Data, name: str) -> RenderableType:
     if not gain:
         return missing("comparison")
     rows = [gain | {"reference": name}, *(row for row in optimum.get("contrasts") or () if row["reference"] != name)]
-    table = new_table(
+    table = blank_columns(
         "What it gains: objective, nats/token, less than zero is better", "against", "difference", "90 % interval",
         "chance it is better", "",
     )  # fmt: skip
@@ -202,5 +202,5 @@ def grouped(notes: Iterable[str]) -> list[str]:
     for rest, several in names.items():
         more = len(several) - _NAMES
         shown = ", ".join(several[:_NAMES]) + (f" and {more} more" if more > 0 else "")
-        out.append(shown + rest)
+        out.append(shown + (rest.replace(" is missing", " are missing", 1) if len(several) > 1 else rest))
     return out

@@ -22,7 +22,7 @@ Data = Mapping[str, Any]
 MANY = 40
 
 
-def new_table(title: str, *columns: str, words: int = 1, caption: str | None = None) -> Table:
+def blank_columns(title: str, *columns: str, words: int = 1, caption: str | None = None) -> Table:
     """An empty table; the first ``words`` columns hold text, the others numbers."""
     table = Table(
         title=Text(title, "bold"), title_justify="left", caption_justify="left", box=None, pad_edge=False,
@@ -55,7 +55,9 @@ def sources_table(data: Data) -> RenderableType:
     if not rows:
         return missing("sources")
     targets = {row["name"] for row in data.get("targets") or ()}
-    table = new_table("Sources", "source", "taken by the rule", "read", "bytes", "dropped", "kept", "kept %", words=2)
+    table = blank_columns(
+        "Sources", "source", "taken by the rule", "read", "bytes", "dropped", "kept", "kept %", words=2
+    )
     for row in rows[:MANY]:
         read, kept = row["read"], row["kept"]
         table.add_row(
@@ -78,7 +80,7 @@ def ledger_table(data: Data) -> RenderableType:
     found = dict.fromkeys([*bounds, *(rule for row in rows for rule in row.get("dropped") or {})])
     first = {rule: sum((row.get("first_dropped") or {}).get(rule, 0) for row in rows) for rule in found}
     holds = read == kept + sum(first.values())
-    table = new_table(
+    table = blank_columns(
         "What was dropped", "rule", "bounds", "documents failing it", "first failed here", words=2,
         caption=f"read {whole(read)} = kept {whole(kept)} + dropped {whole(read - kept)}"
         + ("" if holds else ": this does not add up, do not trust it"),
@@ -106,7 +108,7 @@ def corpus_table(data: Data) -> RenderableType:
         return missing("corpus")
     total = sum(row["tokens"] for row in rows)
     tokenizer = data.get("tokenizer")
-    table = new_table(
+    table = blank_columns(
         "Corpus", "domain", "tokens", "natural", "bytes/token", "documents", "held-out tokens",
         caption=f"{scaled(total)} training tokens" + (f", {whole(tokenizer['vocab'])} pieces" if tokenizer else ""),
     )  # fmt: skip
@@ -126,7 +128,7 @@ def runs_table(data: Data) -> RenderableType:
         return missing("runs")
     done = [run for run in runs if run["status"] == "done"]
     failed = [run for run in runs if run["status"] != "done"]
-    table = new_table(
+    table = blank_columns(
         f"Proxy runs: {len(done)} of {len(runs)} done", "metric", "mean loss", "best", "unigram", "spread (sd)",
         "noise (sd)", "spread/noise",
         caption="\n".join(
@@ -154,7 +156,7 @@ def verify_table(data: Data) -> RenderableType:
     if not verify or not verify.get("rows"):
         return missing("verification")
     noise, base = verify.get("objective_noise"), reference(data)
-    table = new_table(
+    table = blank_columns(
         f"Verification at {verify['size']}, {scaled(verify['tokens'])} tokens, seeds: {len(verify['seeds'])}",
         "mixture", "predicted", "measured", "/noise", "rank", "steps",
         caption=f"difference to {base} of the objective, nats/token (90 % interval); rank: predicted>measured; steps to "
@@ -184,7 +186,7 @@ def off_target_table(data: Data) -> RenderableType:
         return missing("off-target losses")
     others = [name for name in rows if name != name_of_base]
     targets = set(data.get("target_metrics") or ())
-    table = new_table(
+    table = blank_columns(
         f"Difference to {name_of_base} of every loss", "metric", name_of_base, *others, "noise (sd)",
         caption="nats/token, and how many times the noise; * is a target",
     )  # fmt: skip
@@ -205,7 +207,7 @@ def final_phase_table(data: Data) -> RenderableType:
     final = data.get("final_phase")
     if not final or not final.get("rows"):
         return missing("final phase")
-    table = new_table(
+    table = blank_columns(
         f"Final phase: the last {percent(1 - final['start'], 0)} on an upsampled mixture", "metric", "continued",
         "upsampled", "difference", "/noise", "noise (sd)", caption="nats/token; * is a target; below zero is a gain",
     )  # fmt: skip
@@ -237,7 +239,7 @@ def recipe_table(data: Data) -> RenderableType:
         for one in recipe.get("forecasts") or ()
         if one["metric"] == "objective"
     ]
-    table = new_table(
+    table = blank_columns(
         f"Recipe: {scaled(recipe['tokens'])} tokens", "domain",
         *(f"phase {n}: {scaled(phase['tokens'])} tokens" for n, phase in enumerate(phases, 1)), "epochs",
         "unique tokens", caption="\n".join(forecasts) or None,

@@ -491,7 +491,6 @@ def _status(table: Cells, losses: Array, metrics: Sequence[str], notes: list[str
     partly = missing & (done & ~none & ~infinite)[:, None]
     for m in np.flatnonzero(partly.any(axis=0)).tolist():
         names = [ids[n] for n in np.flatnonzero(partly[:, m])]
-        notes.append(
-            f"{metrics[m]} is missing in {len(names)} of {count(int(done.sum()), 'row')}: {short(list(dict.fromkeys(names)))}."
-        )
+        shown = short(list(dict.fromkeys(names)))
+        notes.append(f"{metrics[m]} is missing in {len(names)} of {count(int(done.sum()), 'run')}: {shown}.")
     return tuple(FAILED if bad else word for bad, word in zip(infinite | none, status, strict=True))
