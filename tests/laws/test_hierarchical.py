@@ -98,6 +98,16 @@ def test_equal_runs_and_constant_metrics_give_a_constant() -> None:
     assert np.isfinite(found.spread).all()
 
 
+def test_bits_and_nats_give_the_same() -> None:
+    runs, x = made_up_runs(12), np.eye(3) * 0.7 + 0.1
+    one, other = (
+        Hierarchical().fit(replace(runs, losses=factor * runs.losses), rng(0, "fit")).predict(x)
+        for factor in (1.0, 0.37)
+    )
+    np.testing.assert_allclose(other.mean, 0.37 * one.mean, rtol=1e-9)
+    np.testing.assert_allclose(other.spread, 0.37 * one.spread, rtol=1e-9)
+
+
 def test_losses_must_be_positive() -> None:
     runs = made_up_runs(10)
     with pytest.raises(DataError, match="hierarchical law needs positive losses"):

@@ -236,4 +236,4 @@ def _inverse(C: Array) -> Array:
     from scipy.linalg.lapack import dpotrf, dpotri
 
     L, failed = dpotrf(C, lower=1)
-    return np.linalg.pinv(C, hermitian=True) if failed else _mirrored(dpotri(L, lower=1)[0])
+    return np.asarray(np.linalg.pinv(C, hermitian=True)) if failed else _mirrored(dpotri(L, lower=1)[0])

@@ -20,7 +20,7 @@ y ``(M, N)``; A = L - E the loss above the floor.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Annotated, Any
 
@@ -74,8 +74,9 @@ class Hierarchical(Law):
         used, note = one_setting(runs)
         table, seed = tabulate(used), int(rng.integers(1 << 62))
         losses_positive(table, "hierarchical")
-        ways = _Ways.of(table, self.rows, seed)
-        residuals = ways.residuals.T
+        units = _units(table)
+        ways = _Ways.of(replace(table, y=table.y / units[:, None], noise=table.noise / units), self.rows, seed)
+        residuals = ways.residuals.T * units
         root = _tie(error_correlation(residuals))
         draws = np.stack(
             [stream(seed, "members", metric).standard_normal((-(-self.members // 2), ways.form.theta.shape[1]))
@@ -84,11 +85,21 @@ class Hierarchical(Law):
         draws = np.tensordot(root, draws, 1)
         place = np.array([table.domains.index(domain) for domain in used.domains])
         return assemble(
-            "hierarchical", table, used, residuals, ways.variance.T,
-            lambda build, m: ways.write(build, m, draws[m], place),
+            "hierarchical", table, used, residuals, ways.variance.T * units**2,
+            lambda build, m: ways.write(build, m, draws[m], place, float(units[m])),
             [_status(table, ways, m, note) for m in range(len(table.metrics))],
-            [ways.describe(m, used.domains, place) for m in range(len(table.metrics))],
+            [ways.describe(m, used.domains, place, float(units[m])) for m in range(len(table.metrics))],
         )  # fmt: skip
+
+
+def _units(table: Table) -> Array:
+    """How far each metric's losses lie above three quarters of the lowest, on average ``(M,)``: what they are counted in.
+
+    So the law says the same of nats and of bits.
+    """
+    count = table.known.sum(axis=1)
+    low = np.where(table.known, table.y, np.inf).min(axis=1)
+    return np.asarray(table.y.sum(axis=1) / count - _shrunken.FLOOR_PART * low)
 
 
 def _tie(correlation: Array) -> Array:
@@ -168,20 +179,22 @@ class _Ways:
         values, vectors = np.linalg.eigh(self.form.covariance)
         return np.asarray((vectors * np.sqrt(np.maximum(values, 0.0))[:, None, :]) @ vectors.transpose(0, 2, 1))
 
-    def write(self, build: Builder, m: int, draws: Array, place: NDArray[np.int64]) -> tuple[int, int, int]:
-        """The mean of metric m, its members about it, and how many these are."""
+    def write(
+        self, build: Builder, m: int, draws: Array, place: NDArray[np.int64], unit: float
+    ) -> tuple[int, int, int]:
+        """The mean of metric m, its members about it (in losses, of which ``unit`` is one here), and how many these are."""
         size = len(place)
         order = np.concatenate([[0], 1 + place, 1 + size + place, [1 + 2 * size, 2 + 2 * size]])
         theta = self.form.theta[m]
         additive, above = _shrunken.write(build, theta[None, order])
-        mean = self._mean(build, m, additive, above, place)
+        mean = build.apply("mul", build.const(unit), self._mean(build, m, additive, above, place))
         away = _STEP * draws @ self._roots[m]
         both = np.concatenate([theta + away, theta - away])
         both[:, 1 + size : 1 + 2 * size] = np.minimum(both[:, 1 + size : 1 + 2 * size], 0.0)
         drawn, _ = _shrunken.write(build, both[:, order])
         half = len(draws)
         swing = np.concatenate([np.eye(half), -np.eye(half)]) @ np.concatenate([np.eye(half), -np.eye(half)], axis=1)
-        members = build.apply("add", mean, build.matmul(swing / (2 * _STEP), drawn))
+        members = build.apply("add", mean, build.matmul(unit * swing / (2 * _STEP), drawn))
         return mean, members, 2 * half
 
     def _mean(self, build: Builder, m: int, additive: int, above: int, place: NDArray[np.int64]) -> int:
@@ -201,11 +214,12 @@ class _Ways:
             parts += [build.apply("mul", build.const(third), loss), build.const(third * self.begin[m])]
         return build.apply("add", *parts) if len(parts) > 1 else parts[0]
 
-    def describe(self, m: int, domains: tuple[str, ...], place: NDArray[np.int64]) -> dict[str, Any]:
+    def describe(self, m: int, domains: tuple[str, ...], place: NDArray[np.int64], unit: float) -> dict[str, Any]:
         """The additive form's parameters by name, and the weights of the three ways."""
         u, c, h, log_p, log_eps = _shrunken.split(self.form.theta[m])
+        c = c - np.log(unit) * np.exp(-log_p)
         return {
-            "E": float(np.exp(u)), "C": dict(zip(domains, np.exp(c[place]).tolist(), strict=True)),
+            "E": unit * float(np.exp(u)), "C": dict(zip(domains, np.exp(c[place]).tolist(), strict=True)),
             "g": dict(zip(domains, np.exp(h[place]).tolist(), strict=True)), "p": float(np.exp(log_p)),
             "eps": float(np.exp(log_eps)),
             "weights": dict(zip(("additive", "residual", "smooth"), self.weights[m].tolist(), strict=True)),
