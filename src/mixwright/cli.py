@@ -190,9 +190,35 @@ def _study_for_table(runs: Path, study: Path, options: dict[str, Any]) -> None:
 
 
 @app.command()
-def optimize(study: StudyPath = HERE, as_json: Json = False, quiet: Quiet = False) -> None:
+def optimize(
+    pareto: Annotated[
+        tuple[str, str] | None,
+        typer.Option(
+            metavar="A B", help="Instead: the front between two losses (metrics, or patterns such as 'val:*')."
+        ),
+    ] = None,
+    study: StudyPath = HERE,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
     """Find the best mixture for the objective under its constraints; writes recipe.yaml."""
-    _stage("optimize", study, quiet=quiet, as_json=as_json)
+    if pareto is None:
+        _stage("optimize", study, quiet=quiet, as_json=as_json)
+    else:
+        _front(pareto, study, quiet=quiet, as_json=as_json)
+
+
+def _front(names: tuple[str, str], study: Path, *, quiet: bool, as_json: bool) -> None:
+    from mixwright.report.answers import front_notes, front_table
+    from mixwright.study.fronts import front
+    from mixwright.study.terminal import Terminal
+
+    flow = _flow(study, quiet=quiet, as_json=as_json)
+    with flow.workspace.lock():
+        found, place = front(flow, *names)
+    if isinstance(flow.listener, Terminal):
+        flow.listener.show(front_table(found.to_dict(), flow.reference[0]), *front_notes(found.to_dict()))
+    _say(f"front: {place}", {"verb": "optimize", "front": str(place), **found.to_dict()}, as_json=as_json)
 
 
 @app.command()

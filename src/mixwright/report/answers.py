@@ -15,7 +15,7 @@ from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.text import Text
 
-from mixwright.report.tables import MANY, missing, blank_columns, with_rest
+from mixwright.report.tables import MANY, blank_columns, missing, short, with_rest
 from mixwright.report.verdict import OBJECTIVE, Z90, weak_law
 from mixwright.report.words import MISSING, fixed, percent, scaled, signed
 
@@ -186,6 +186,39 @@ def reasons(data: Data) -> Iterator[str]:
         note for note in optimum.get("notes") or () if not note.startswith(told) and note != optimum.get("certificate")
     ]
     yield from grouped(rest)
+
+
+def front_table(front: Data, name: str) -> RenderableType:
+    """Per point of a Pareto front: both losses, their differences to the reference, the exchange rate, the largest weights."""
+    first, second = front["names"]
+    table = blank_columns(
+        f"What {first} and {second} cost one another, nats/token", "", first, f"to {name}", second, f"to {name}", "exchange",
+        "largest weights, %",
+    )  # fmt: skip
+    for number, point in enumerate(front["points"]):
+        cells = []
+        for value, difference in zip(point["values"], point["differences"], strict=True):
+            half = (difference["high"] - difference["low"]) / 2
+            cells += [fixed(value, 3), f"{signed(difference['value'], 3)} ±{fixed(half, 3)}"]
+        rate = point["exchange"]
+        largest = sorted(point["weights"].items(), key=lambda item: -item[1])[:_NAMES]
+        table.add_row(
+            "knee" if number == front["knee"] else str(number + 1), *cells, "end" if rate is None else f"{rate:.2g}",
+            escape(", ".join(f"{short(domain, 12)} {_share(weight)}" for domain, weight in largest)),
+            style="bold" if number == front["knee"] else None,
+        )  # fmt: skip
+    return table
+
+
+def front_notes(front: Data) -> Iterator[str]:
+    """How to read a front, the mixture at its knee, and what to know."""
+    first, second = front["names"]
+    knee = front["points"][front["knee"]]
+    if len(front["points"]) > 1:
+        yield f"exchange: by how many nats {first} falls there for every nat that {second} rises."
+    weights = sorted(knee["weights"].items(), key=lambda item: -item[1])
+    yield "At the knee: " + ", ".join(f"{domain} {_share(weight)} %" for domain, weight in weights if weight >= 5e-4)
+    yield from front["notes"]
 
 
 _ABOUT = re.compile(r"^(?P<name>\S.*?)(?P<rest>(?:: | is missing in ).*)$", re.DOTALL)

@@ -30,6 +30,8 @@ _SCRIPTS = (
     "page_words.js", "page_graph.js", "page_figures.js", "page_supply.js", "page_mixtures.js", "page_evidence.js",
     "page_try.js", "page_outcome.js", "page_recipe.js", "page.js",
 )  # fmt: skip
+#: significant digits of a fit's numbers in the page; its predictions then agree with the fit's own to about 1e-8
+_DIGITS = 10
 #: characters that could end the script element, or a line in old parsers
 _ESCAPES = {ord(sign): f"\\u{ord(sign):04x}" for sign in "<>&\u2028\u2029"}
 
@@ -48,6 +50,8 @@ def render(data: Mapping[str, Any]) -> str:
     if data.get("schema") != SCHEMA:
         raise DataError(f"The report's data have the schema {data.get('schema')!r}; this version draws {SCHEMA!r}.")
     values = dict(plain(data))
+    if values.get("fit"):
+        values["fit"] = _lighter(values["fit"])
     if values.get("recipe"):
         values["recipe_yaml"] = yaml.safe_dump(values["recipe"], sort_keys=False, allow_unicode=True, width=100)
     style, script = _own("page.css"), script_text()
@@ -86,6 +90,22 @@ def plain(value: Any) -> Any:
     if isinstance(value, (list, tuple, set, frozenset)):
         return [plain(item) for item in value]
     return value if value is None or isinstance(value, (bool, int, str)) else str(value)
+
+
+def _lighter(fit: Mapping[str, Any]) -> dict[str, Any]:
+    """The fit as the page needs it: numbers to as many digits as any reading of them has, held-out errors left out."""
+    kept = {key: value for key, value in fit.items() if key != "residuals"}
+    if kept.get("graph"):
+        kept["graph"] = _rounded(kept["graph"])
+    return kept
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, float):
+        return float(f"{value:.{_DIGITS}g}")
+    if isinstance(value, dict):
+        return {key: _rounded(item) for key, item in value.items()}
+    return [_rounded(item) for item in value] if isinstance(value, list) else value
 
 
 def embed(value: Any) -> str:

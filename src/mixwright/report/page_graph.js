@@ -24,7 +24,8 @@ const PAIRWISE = {
 function applyNode(node, args, weights, tokens, params) {
   switch (node.op) {
     case "const":
-      return Float64Array.from(node.value);
+      node.typed ??= Float64Array.from(node.value); // read once: large matrices are asked for at every move of a slider
+      return node.typed;
     case "weights":
       return Float64Array.from(weights);
     case "tokens":

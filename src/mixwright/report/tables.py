@@ -62,7 +62,7 @@ def sources_table(data: Data) -> RenderableType:
         read, kept = row["read"], row["kept"]
         table.add_row(
             escape(row["name"]) + (" [dim](target)[/]" if row["name"] in targets else ""),
-            escape(_short(row.get("rule") or "", 36)), whole(read["documents"]), f"{scaled(read['bytes'])}B",
+            escape(short(row.get("rule") or "", 36)), whole(read["documents"]), f"{scaled(read['bytes'])}B",
             whole(read["documents"] - kept["documents"]), whole(kept["documents"]),
             percent(kept["documents"] / read["documents"] if read["documents"] else None),
         )  # fmt: skip
@@ -264,7 +264,8 @@ def with_rest(table: Table, count: int, what: str) -> Table:
     return table
 
 
-def _short(text: str, width: int) -> str:
+def short(text: str, width: int) -> str:
+    """The text, cut to so many characters."""
     return text if len(text) <= width else text[: width - 1] + "…"
 
 

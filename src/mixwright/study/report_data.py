@@ -119,11 +119,11 @@ def noise(table: Runs) -> dict[str, dict[str, Any]]:
 
 
 def fitted(flow: Flow) -> dict[str, Any]:
-    """The fit with its graph, and how it did on runs it had not seen."""
+    """The fit at its target with its graph, and how it did on runs it had not seen."""
     artifact = flow.make("fit")
     return {
         "validation": artifact.json("validation.json"),
-        "fit": artifact.json("fit.json"),
+        "fit": flow.repeating(flow.budget_tokens).to_dict(),
         "metrics": list(flow.table.metrics),
         "target_metrics": list(flow.metric_weights),
         "metric_weights": flow.metric_weights,
@@ -135,7 +135,7 @@ def optimum(flow: Flow) -> dict[str, Any]:
     recipe = flow.recipe
     domains = recipe.schedule.domains
     objective = flow.study.objective.over(domains)
-    supply = flow.corpus.supply if flow.study.runs is None else None
+    supply = np.array([float(flow.supply[name]) for name in domains]) if flow.supply else None
     low, high = objective.bounds(domains, flow.budget_tokens, supply)
     return {
         "domains": list(domains),

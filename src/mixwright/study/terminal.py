@@ -63,10 +63,14 @@ class Terminal(Listener):
         if end.cached:
             self._console.print(f"[bold cyan]{end.stage}[/] [dim]as before[/]", highlight=False)
             return
-        for renderable in end.shown:
-            self._console.print(renderable, highlight=False)
+        self.show(*end.shown)
         self._console.print(f"[dim]  {end.stage} took {clock(end.seconds)}[/]", highlight=False)
         self._console.print()
+
+    def show(self, *renderables: Any) -> None:
+        """Print tables and sentences."""
+        for renderable in renderables:
+            self._console.print(renderable, highlight=False)
 
     def note(self, text: str) -> None:
         self._console.print(f"[yellow]note[/] {text}", highlight=False)
