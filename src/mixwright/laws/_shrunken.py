@@ -98,7 +98,7 @@ def evaluate(theta: Array, x: Array) -> tuple[Array, Array]:
 
 def above_floor(theta: Array, x: Array) -> Array:
     """L - E, ``(K, N)``."""
-    return evaluate(theta, x)[0] - np.exp(theta[:, :1])
+    return np.asarray(evaluate(theta, x)[0] - np.exp(theta[:, :1]))
 
 
 def fit_shrunken(table: Table) -> Shrunken:
@@ -239,7 +239,7 @@ def _scatter(table: Table, w: Array, covariance: Array, f: Array, J: Array, hype
     runs = w.sum(axis=1)
     pooled = square.sum() / max(runs.sum(), 1e-12)
     own = square + _BELIEF_SCATTER * pooled + _SCATTER_RUNS * _SCATTER**2
-    return np.maximum(np.sqrt(own / (runs + _BELIEF_SCATTER + _SCATTER_RUNS)) * sd, table.noise)
+    return np.asarray(np.maximum(np.sqrt(own / (runs + _BELIEF_SCATTER + _SCATTER_RUNS)) * sd, table.noise))
 
 
 def with_variance(
@@ -249,9 +249,9 @@ def with_variance(
     f, J = evaluate(theta, table.x)
     R, _ = _prior(table, w, fitted.hyper)
     Js = J * (np.sqrt(w) / fitted.hyper.scatter[:, None])[:, :, None]
-    covariance = np.linalg.inv(np.matmul(Js.transpose(0, 2, 1), Js) + np.matmul(R.transpose(0, 2, 1), R))
-    J = J[:, rows]
-    variance: Array = (np.matmul(J, covariance) * J).sum(axis=2)
+    covariance: Array = np.linalg.inv(np.matmul(Js.transpose(0, 2, 1), Js) + np.matmul(R.transpose(0, 2, 1), R))
+    part = J[:, rows]
+    variance: Array = (np.matmul(part, covariance) * part).sum(axis=2)
     return f, variance
 
 
