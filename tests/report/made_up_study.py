@@ -230,6 +230,22 @@ def _final_phase(world: World, base: Array, objective: Array, seed: int) -> dict
     }  # fmt: skip
 
 
+def _optimum(names: tuple[str, ...], best: Array, gain: dict[str, float]) -> dict[str, Any]:
+    forecast = {"metric": "objective", "kind": "difference", "unit": "nats/token", **gain}
+    return {
+        "gain": forecast | {"reference": "natural"},
+        "ranges": {name: [w / 2, min(1.0, 2 * w)] for name, w in zip(names, best, strict=True)},
+        "worst": {names[0]: 1.0}, "certificate": "No allowed mixture is better by more than 1e-09 nats/token.",
+        "contrasts": [forecast | {"reference": "uniform"},
+                      forecast | {"reference": "worst", "value": -2.0, "low": -3.0, "high": -1.0}],
+        "prices": [
+            {"kind": "floor", "name": name, "stated": 0.02, "price": 0.1 * n, "words": f"The floor of {name} binds."}
+            for n, name in enumerate(names)
+        ],
+        "notes": [],
+    }  # fmt: skip
+
+
 def report_data(domains: int = 5, targets: int = 2, seed: int = 7, names: tuple[str, ...] = NAMES) -> dict[str, Any]:
     """The whole dict of a finished study; deterministic."""
     names = tuple(names[n] if n < len(names) else f"domain_{n:02d}" for n in range(domains))
@@ -286,6 +302,7 @@ def report_data(domains: int = 5, targets: int = 2, seed: int = 7, names: tuple[
         "fit": _fit(world, runs, seed),
         "objective": stated.to_dict(), "bounds": {"low": [floor] * domains, "high": [0.8] * domains},
         "mixtures": {name: weights.tolist() for name, weights in mixtures.items()},
+        "optimum": _optimum(names, best, measured),
         "verify": verify, "final_phase": final, "recipe": recipe.to_dict(),
         "files": [{"name": "recipe.yaml", "what": "the recipe"}, {"name": "runs.parquet", "what": "every run"},
                   {"name": "export/megatron.sh", "what": "the recipe for Megatron-LM"}],

@@ -28,7 +28,14 @@ def _inside(page: str) -> Any:
 def test_the_data_come_back_as_they_were(data: Data) -> None:
     inside = _inside(render(data))
     inside.pop("recipe_yaml")
-    assert inside == json.loads(json.dumps(data))
+    given = json.loads(json.dumps(data))
+    fit, whole = inside.pop("fit"), given.pop("fit")
+    assert inside == given
+    graph, exact = fit.pop("graph"), whole.pop("graph")
+    assert fit == {key: value for key, value in whole.items() if key != "residuals"}
+    for node, its in zip(graph["nodes"], exact["nodes"], strict=True):
+        assert node.keys() == its.keys()
+        assert node.get("value", []) == pytest.approx(its.get("value", []), rel=1e-9)
 
 
 def test_the_same_data_give_the_same_bytes(data: Data, tmp_path: Path) -> None:

@@ -33,7 +33,65 @@ function sectionMixtures(section) {
   );
   mixtureStrips(section, names, designed);
   if (runs?.length) mixtureBars(section);
+  optimumReasons(section);
   return true;
+}
+
+/** Why the optimized mixture: what it gains over others, what the limits cost, and how good it is proven to be. */
+function optimumReasons(section) {
+  const { optimum, domains, mixtures } = DATA;
+  if (!optimum?.gain) return;
+  const rows = [
+    { ...optimum.gain, reference: REFERENCE },
+    ...(optimum.contrasts || []).filter((row) => row.reference !== REFERENCE),
+  ];
+  section.append(
+    table(
+      [
+        { name: "against", words: true },
+        { name: "difference", hint: "of the predicted objective, with its 90 % interval; below zero the optimized mixture is better" },
+        { name: "can these runs tell?", words: true },
+      ],
+      rows.map((row) => [
+        row.reference === "worst" ? "the worst allowed mixture" : row.reference,
+        intervalCell(row),
+        row.high < 0 ? "yes, better" : row.low > 0 ? "yes, worse" : "no",
+      ]),
+      { caption: "The optimized mixture against others, nats/token of the objective" },
+    ),
+  );
+  const prices = [...(optimum.prices || [])].sort((a, b) => Math.abs(b.price) - Math.abs(a.price));
+  if (prices.length)
+    section.append(
+      paragraph("What the limits cost, the dearest first:"),
+      el(
+        "ul",
+        { class: "verdicts" },
+        prices.map((price) => el("li", {}, price.words)),
+      ),
+    );
+  if (optimum.certificate) section.append(paragraph(optimum.certificate));
+  const ranges = optimum.ranges || {};
+  if (domains?.some((domain) => ranges[domain]))
+    section.append(
+      folded(
+        "What else is as good, and the worst mixture",
+        table(
+          [
+            { name: "domain", words: true },
+            { name: "optimized" },
+            { name: "as good", hint: "weights of mixtures within half the seed noise, the other domains adapting" },
+            { name: "worst allowed" },
+          ],
+          domains.map((domain, n) => [
+            domain,
+            percent(mixtures?.optimized?.[n]),
+            ranges[domain] ? `${percent(Math.max(0, ranges[domain][0]))} to ${percent(ranges[domain][1])}` : MISSING,
+            percent(optimum.worst?.[domain] ?? 0),
+          ]),
+        ),
+      ),
+    );
 }
 
 function mixtureStrips(section, names, designed) {

@@ -93,6 +93,17 @@ function moved(weights, at, value) {
   });
 }
 
+let usualApart = null; // how far swept mixtures lie from their nearest neighbours, found once
+
+function nearestOther(one, swept) {
+  let least = Infinity;
+  for (const other of swept) {
+    const apart = l1(one, other);
+    if (apart > 1e-9 && apart < least) least = apart;
+  }
+  return Number.isFinite(least) ? least : NaN;
+}
+
 /** Where this mixture leaves what was swept or what is allowed; empty where it does not. */
 function trialWarning(weights) {
   const { domains, bounds } = DATA;
@@ -104,13 +115,8 @@ function trialWarning(weights) {
       .filter(Boolean);
   if (swept.length > 2) {
     const nearest = Math.min(...swept.map((other) => l1(weights, other)));
-    const usual = median(
-      swept
-        .map((one, n) =>
-          Math.min(...swept.filter((other, m) => m !== n && l1(one, other) > 1e-9).map((other) => l1(one, other))),
-        )
-        .filter(known),
-    );
+    usualApart ??= median(swept.map((one) => nearestOther(one, swept)).filter(known));
+    const usual = usualApart;
     if (nearest > 1.5 * usual)
       words.push(
         `This lies outside what was swept (L1 distance ${fixed(nearest, 2)} to the nearest mixture; swept ones are ${fixed(usual, 2)} apart): the law is guessing here.`,
