@@ -132,8 +132,7 @@ def mixture_table(data: Data, name: str) -> RenderableType:
         )  # fmt: skip
     return _above(
         with_rest(table, len(domains), "domains"),
-        "% of training tokens; as good: what one domain can have within half the noise, the others adapting"
-        + ("" if epochs else "; epochs: no supply"),
+        "% of training tokens; as good: what one domain can have within half the noise, the others adapting",
     )
 
 
@@ -181,7 +180,7 @@ def reasons(data: Data) -> Iterator[str]:
             yield f"  and {len(prices) - _PRICES} more, in the report."
     if optimum.get("certificate"):
         yield optimum["certificate"]
-    told = ("These runs cannot tell", "The best mixture is the", "Epochs are unknown: no")  # in the tables already
+    told = ("These runs cannot tell", "The best mixture is the")  # in the tables already
     rest = [
         note for note in optimum.get("notes") or () if not note.startswith(told) and note != optimum.get("certificate")
     ]
