@@ -35,6 +35,8 @@ OBJECTIVE = "objective"
 NESTED = "nested"
 #: members of the ensembles fitted only to see whether their intervals cover
 _MEMBERS = 12
+#: with more runs than this, what the folds of one fit say of a law is settled
+MANY_RUNS = 128
 #: fewer mixtures than this cannot be cross-validated
 _FEWEST = 3
 
@@ -76,7 +78,7 @@ def validate(
     ``metric_weights (M,)`` sum to one (None: equal). Only usable runs of the commonest size and token count enter. Raises
     StudyError for an unknown law. With fewer than three mixtures nothing can be held out: the scores are empty, the
     first law is chosen and a note says so. Cost: ``repeats * folds + 1`` fits per law; for 20 runs, 7 metrics and 4
-    laws a few CPU-seconds.
+    laws a few CPU-seconds. With more than ``MANY_RUNS`` runs, laws that no metric would choose are fitted once only.
     """
     used, note = one_setting(runs)
     q = np.full(len(used.metrics), 1 / len(used.metrics)) if metric_weights is None else np.asarray(metric_weights)
@@ -105,13 +107,20 @@ def validate(
         notes.append(
             "No mixture was trained twice, so the seed noise is unknown and counts as part of the laws' misfit."
         )
+    whole = {name: _fitted(name, used, seed, members=_MEMBERS) for name in laws}
+    chosen = first | dict(zip(used.metrics, _best(whole, laws, used), strict=True))
+    if len(used) > MANY_RUNS:
+        dropped = [name for name in laws[1:] if name not in chosen.values()]
+        laws, names = [n for n in laws if n not in dropped], tuple(n for n in names if n not in dropped)
+        if dropped:
+            notes.append(
+                f"Not better than {laws[0]} for any metric on runs held out, and not tried further: {', '.join(dropped)}."
+            )
     rounds: list[_Round] = []
     for repeat, fit_rows, held_rows in splits:
         rounds.append(_Round(repeat, held_rows, _predict(used.take(fit_rows), used, names, laws, q, noise, seed)))
         if on_progress:
             on_progress(len(rounds) / (len(splits) + 1))
-    whole = {name: _fitted(name, used, seed) for name in laws}
-    chosen = first | dict(zip(used.metrics, _best(whole, laws, used), strict=True))
     labels = (*used.metrics, OBJECTIVE)
     scores = {
         name: {label: _score(truth[:, m], rounds, name, m) for m, label in enumerate(labels)}

@@ -29,6 +29,7 @@ from mixwright.core.rng import derive_seed, rng
 from mixwright.core.run import ModelSize, Run
 from mixwright.core.schedule import Schedule
 from mixwright.engine.task import Engine
+from mixwright.engine.threads import one_thread
 from mixwright.laws import GraphFit, load_fit
 from mixwright.laws.reuse import Combined
 from mixwright.store.artifact import Artifact, Draft, Workspace, content_key, file_hash, write_atomic, write_json
@@ -496,6 +497,7 @@ class Flow:
 
         return Runs.from_observations(Observation.from_dict(v) for v in read_json(path / "observations.json"))
 
+    @one_thread
     def _fit(self, draft: Draft) -> dict[str, Any]:
         from mixwright.laws.validation import fit_chosen, held_out, validate
 
@@ -529,6 +531,7 @@ class Flow:
         )  # fmt: skip
         return {"chosen": dict(validation.chosen)}
 
+    @one_thread
     def _optimize(self, draft: Draft) -> dict[str, Any]:
         from mixwright.optimize.mixture import optimize
 

@@ -16,6 +16,7 @@ from mixwright.core.mixture import Mixture
 from mixwright.core.observation import Runs
 from mixwright.core.rng import rng
 from mixwright.core.run import ModelSize
+from mixwright.engine.threads import one_thread
 from mixwright.laws import GraphFit, load_fit
 from mixwright.optimize.next_runs import NextRun, NextRuns, next_runs
 from mixwright.optimize.worlds import Size
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 _SIZES = 8
 
 
+@one_thread
 def propose(flow: Flow, count: int, fit_file: Path | None = None) -> tuple[NextRuns, Path]:
     """``count`` runs to train next and the CSV they were written to, ``next_runs.json`` beside it.
 
