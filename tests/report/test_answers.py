@@ -88,6 +88,10 @@ def test_what_is_said_of_many_metrics_is_said_once() -> None:
         "x is missing in 1 of 4 runs: b.",
         "Another sentence.",
     ]
-    assert answers.grouped(notes) == [
-        "m0, m1, m2 and 2 more: fewer runs than domains.", "x is missing in 1 of 4 runs: b.", "Another sentence.",
+    notes += [
+        "The best mixture lies outside: it is an extrapolation.",
+        "The mean mixture lies outside: it is an extrapolation.",
+    ]
+    assert answers.grouped(notes, [*(f"m{n}" for n in range(5)), "x"]) == [
+        "m0, m1, m2 and 2 more: fewer runs than domains.", "x is missing in 1 of 4 runs: b.", "Another sentence.", *notes[-2:],
     ]  # fmt: skip

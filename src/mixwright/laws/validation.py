@@ -160,7 +160,7 @@ def held_out(fit: GraphFit, rows: Runs, metric_weights: Array) -> Validation:
     """
     place = _rows_of(fit, rows)
     residuals = fit.residuals[place[:, 0]]
-    parts = rows.take(place[:, 1])
+    parts = rows.take(place[:, 1]).only(fit.metrics)
     used = np.asarray(metric_weights) > 0
     q = np.asarray(metric_weights)
     truth = np.concatenate([parts.losses, (parts.losses[:, used] @ q[used])[:, None]], axis=1)
@@ -179,8 +179,8 @@ def held_out(fit: GraphFit, rows: Runs, metric_weights: Array) -> Validation:
     }
     note = (
         f"The law {fit.law} spans sizes and token counts: its errors are of mixtures left out within the fit, of "
-        f"{len(parts)} runs at their last moment{' as carried to the target' if fit.law == 'nested' else ''}; there is no test "
-        "of the way to larger sizes and more tokens in them."
+        f"{len(parts)} runs at their last moment{' as carried to the target' if fit.law == 'nested' else ''}"
+        + ("." if fit.law == "transfer" else "; there is no test of the way to larger sizes and more tokens in them.")
     )
     return Validation(
         {NESTED: scores}, dict.fromkeys(fit.metrics, fit.law), shown, 0, 1, (note,), "mixtures left out within the fit"

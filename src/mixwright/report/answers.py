@@ -7,7 +7,6 @@ better. Intervals hold 90 %; the chance is that of a difference below zero if er
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -184,7 +183,7 @@ def reasons(data: Data) -> Iterator[str]:
     rest = [
         note for note in optimum.get("notes") or () if not note.startswith(told) and note != optimum.get("certificate")
     ]
-    yield from grouped(rest)
+    yield from grouped(rest, data.get("metrics") or ())
 
 
 def front_table(front: Data, name: str) -> RenderableType:
@@ -220,16 +219,12 @@ def front_notes(front: Data) -> Iterator[str]:
     yield from front["notes"]
 
 
-_ABOUT = re.compile(r"^(?P<name>\S.*?)(?P<rest>(?:: | is missing in ).*)$", re.DOTALL)
-
-
-def grouped(notes: Iterable[str]) -> list[str]:
+def grouped(notes: Iterable[str], metrics: Sequence[str]) -> list[str]:
     """Sentences about single metrics that say the same, as one: ``a, b, c and 14 more: fewer runs than domains``."""
     names: dict[str, list[str]] = {}
     for note in notes:
-        found = _ABOUT.match(note)
-        key, name = (found["rest"], found["name"]) if found else (note, "")
-        names.setdefault(key, []).append(name)
+        name = next((m for m in metrics if note.startswith((f"{m}: ", f"{m} is missing in "))), "")
+        names.setdefault(note.removeprefix(name), []).append(name)
     out = []
     for rest, several in names.items():
         more = len(several) - _NAMES

@@ -184,7 +184,11 @@ def results(flow: Flow, stage: str, artifact: Artifact) -> tuple[Any, ...]:
         return (tables.runs_table(parts.runs(flow)),)
     if stage == "fit":
         data = parts.runs(flow) | parts.fitted(flow)
-        return (answers.fit_table(data), *answers.grouped(data["validation"]["notes"]), answers.fit_verdict(data))
+        return (
+            answers.fit_table(data),
+            *answers.grouped(data["validation"]["notes"], data["metrics"]),
+            answers.fit_verdict(data),
+        )
     if stage == "optimize":
         write_atomic(root / "recipe.yaml", to_yaml(flow.recipe))
         data = parts.runs(flow) | parts.optimum(flow)
