@@ -37,6 +37,23 @@ def roots(x: Array) -> Array:
     return np.asarray(np.cbrt(x + SHIFT))
 
 
+def write_roots(build: Builder, weights: int, scale: Array) -> int:
+    """Cube roots u over their ``scale (D,)``, of the mixture that is the node ``weights``."""
+    shifted = build.apply("add", weights, build.const(SHIFT))
+    return build.apply("mul", build.apply("pow", shifted, build.const(1 / 3)), build.const(1 / scale))
+
+
+def write_kernels(build: Builder, u: int, runs: Array, inverse: Array) -> int:
+    """The Matérn kernel between the node ``u`` and ``runs (N, D)``: N numbers; ``inverse (D,)`` is one over the lengths."""
+    count, size = runs.shape
+    away = build.apply("add", build.tile(u, count), build.const(-runs))
+    square = build.apply("mul", away, away)  # the same node for all metrics
+    square = build.sum(build.apply("mul", square, build.const(np.tile(5.0 * inverse**2, count))), size)
+    far = build.apply("pow", build.apply("max", square, build.const(5.0 * _NEAR)), build.const(0.5))
+    shape = build.apply("add", build.const(1.0), far, build.apply("mul", far, far, build.const(1 / 3)))
+    return build.apply("mul", shape, build.apply("exp", build.apply("mul", far, build.const(-1.0))))
+
+
 def blended(table: Table) -> Array:
     """``(D, D)``: mixtures as processes see them. A revised domain and its earlier version are nearly one."""
     out = np.eye(len(table.domains))
@@ -210,16 +227,8 @@ class Process:
         weights = build.weights()
         if (self.blend != np.eye(size)).any():
             weights = build.matmul(self.blend[np.ix_(place, place)], weights)
-        shifted = build.apply("add", weights, build.const(SHIFT))
-        u = build.apply("mul", build.apply("pow", shifted, build.const(1 / 3)), build.const(1 / self.scale[place]))
-        inverse = self._lengths(self.theta, metric)[place] ** 2
-        away = build.apply("add", build.tile(u, len(rows)), build.const(-runs))
-        square = build.apply("mul", away, away)  # the same node for all metrics
-        square = build.sum(build.apply("mul", square, build.const(np.tile(inverse, len(rows)))), size)
-        far = build.apply("pow", build.apply("mul", build.const(5.0), build.apply("max", square, build.const(_NEAR))),
-                          build.const(0.5))  # fmt: skip
-        shape = build.apply("add", build.const(1.0), far, build.apply("mul", far, far, build.const(1 / 3)))
-        near = build.apply("mul", shape, build.apply("exp", build.apply("mul", far, build.const(-1.0))))
+        u = write_roots(build, weights, self.scale[place])
+        near = write_kernels(build, u, runs, self._lengths(self.theta, metric)[place])
         parts = [build.matmul(kernel * alpha[None], near), build.const(self.belief.level * alpha.sum())]
         if self.belief.linear:
             parts.append(build.matmul(linear * (alpha @ runs)[None], u))

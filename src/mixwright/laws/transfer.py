@@ -34,7 +34,7 @@ from mixwright.laws import _shrunken
 from mixwright.laws._fit import GraphFit
 from mixwright.laws._fitting import assemble
 from mixwright.laws._noise import mixture_groups
-from mixwright.laws._process import SHIFT, roots
+from mixwright.laws._process import roots, write_kernels, write_roots
 from mixwright.laws._table import Table, deal_folds, one_setting, settings, tabulate
 from mixwright.laws.graph import Builder
 
@@ -314,8 +314,9 @@ class _Corrected:
         said = _affine(build, grafted[outputs["mean"]], 1 / unit, -middle / unit)
         theirs = _affine(build, grafted[outputs["members"]], 1 / unit, -middle / unit)
         by_domain = self._write_features(build, m, place)
-        u = self._write_roots(build, place)
-        kernels = self._write_kernels(build, u, place)
+        u = write_roots(build, build.weights(), self.scale[place])
+        runs = (roots(self.table.x) / self.scale)[:, place]
+        kernels = write_kernels(build, u, runs, np.full(len(place), np.exp(-self.theta[5])))
         directions, phases = self._directions
         waves = build.apply("cos", build.apply("add", build.matmul(directions[:, place], u), build.const(phases)))
         size = len(place)
@@ -352,22 +353,6 @@ class _Corrected:
         by_h = build.apply("mul", by_c, gain)
         first = build.matmul(np.eye(2 * size)[:, :size], by_c)
         return build.apply("add", first, build.matmul(np.eye(2 * size)[:, size:], by_h))
-
-    def _write_roots(self, build: Builder, place: NDArray[np.int64]) -> int:
-        """The mixture's cube roots in their deviations."""
-        u = build.apply("pow", build.apply("add", build.weights(), build.const(SHIFT)), build.const(1 / 3))
-        return build.apply("mul", u, build.const(1 / self.scale[place]))
-
-    def _write_kernels(self, build: Builder, u: int, place: NDArray[np.int64]) -> int:
-        """The process's kernel to the dear runs, ``k`` numbers, at cube roots ``u``."""
-        runs, size = (roots(self.table.x) / self.scale)[:, place], len(place)
-        away = build.apply("add", build.tile(u, len(runs)), build.const(-runs))
-        square = build.apply("max", build.sum(build.apply("mul", away, away), size), build.const(1e-12))
-        far = build.apply(
-            "pow", build.apply("mul", square, build.const(5.0 * np.exp(-2 * self.theta[5]))), build.const(0.5)
-        )
-        shape = build.apply("add", build.const(1.0), far, build.apply("mul", far, far, build.const(1 / 3)))
-        return build.apply("mul", shape, build.apply("exp", build.apply("mul", far, build.const(-1.0))))
 
     def describe(self, m: int) -> dict[str, Any]:
         """Slope against the cheap law, and what all metrics share."""
