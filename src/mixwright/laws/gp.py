@@ -27,6 +27,7 @@ from mixwright.laws._calibration import error_correlation
 from mixwright.laws._fit import GraphFit
 from mixwright.laws._fitting import assemble
 from mixwright.laws._noise import mixture_groups
+from mixwright.laws._process import write_kernels
 from mixwright.laws._table import Table, deal_folds, one_setting, tabulate
 from mixwright.laws.graph import Builder
 
@@ -260,7 +261,7 @@ class _Posterior:
         inverse = 1 / self.lengths[place]
         u = build.apply("pow", build.apply("max", build.weights(), build.const(FLOOR)), build.const(1 / 3))
         scaled = build.apply("mul", u, build.const(inverse))
-        kernels = _write_kernels(build, self.u[:, place] * inverse, scaled)
+        kernels = write_kernels(build, u, self.u[:, place], inverse)
         members, level, features = self._coefficients(draws)
         mean = build.apply(
             "add", build.matmul(self.sd * self.alpha[None], kernels),
@@ -290,16 +291,6 @@ class _Posterior:
             "length": dict(zip(domains, lengths, strict=True)),
             "noise": float(np.sqrt(self.eta) * self.amplitude * self.sd),
         }
-
-
-def _write_kernels(build: Builder, runs: Array, scaled: int) -> int:
-    """The kernel between the mixture, a node of cube roots in lengths, and ``runs (N, D)``."""
-    cross = build.matmul(-2 * runs, scaled)
-    own = build.sum(build.apply("mul", scaled, scaled))
-    square = build.apply("max", build.apply("add", cross, own, build.const((runs**2).sum(axis=1))), build.const(_NEAR))
-    far = build.apply("pow", build.apply("mul", square, build.const(5.0)), build.const(0.5))
-    shape = build.apply("add", build.const(1.0), far, build.apply("mul", square, build.const(5 / 3)))
-    return build.apply("mul", shape, build.apply("exp", build.apply("mul", far, build.const(-1.0))))
 
 
 def _status(table: Table, metric: int, note: str) -> str:
