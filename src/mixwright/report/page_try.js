@@ -11,7 +11,8 @@ function sectionTry(section) {
   const trial = { weights: [...start], base, reference };
   section.append(
     paragraph(
-      "Move a weight and the others make room in proportion. The law answers at once with what it expects at the size of the runs, ",
+      "Move a weight and the others make room in proportion. The law answers at once with what it expects ",
+      `at ${trialPlace()}, `,
       `as the difference to the ${name} mixture, with its 90 % interval.`,
     ),
   );
@@ -91,6 +92,16 @@ function moved(weights, at, value) {
     if (n === at) return weights.length === 1 ? 1 : value;
     return others > 1e-12 ? (weight * (1 - value)) / others : (1 - value) / (weights.length - 1);
   });
+}
+
+/** The size and tokens that predictions hold for. */
+function trialPlace() {
+  const found = (DATA.recipe?.forecasts || []).find((one) => known(one.params) || known(one.tokens));
+  const words = [
+    known(found?.params) ? `${scaled(found.params)} parameters` : "",
+    known(found?.tokens) ? `${scaled(found.tokens)} tokens` : "",
+  ].filter(Boolean);
+  return words.length ? words.join(" and ") : "the size of the runs";
 }
 
 let usualApart = null; // how far swept mixtures lie from their nearest neighbours, found once

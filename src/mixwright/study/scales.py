@@ -137,7 +137,9 @@ def as_unrepeated(runs: Runs, supply: Mapping[str, int]) -> tuple[Runs, list[str
 def what_repeats_changed(best: Optimum, blind: Optimum) -> list[str]:
     """What counting epochs did to the optimum, against ``blind``, which did not count them."""
     moved = {name: w - blind.mixture.to_dict().get(name, 0.0) for name, w in best.mixture.to_dict().items()}
-    most = sorted((name for name in moved if abs(moved[name]) >= _MOVED), key=lambda name: -abs(moved[name]))[:3]
+    most = sorted(
+        (name for name in moved if abs(moved[name]) >= _MOVED), key=lambda name: (-blind.epochs.get(name, 0.0), name)
+    )[:3]
     if not most:
         return [
             "Epochs were counted (a repeated token is worth less than a new one); it left the optimum where it was."
