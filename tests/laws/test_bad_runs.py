@@ -136,3 +136,10 @@ def test_names_like_formulas_make_no_difference(law: str) -> None:
     fit = fitted(law, odd)
     assert set(fit.parameters) == {"@m", "loss/loss/x"}
     assert np.abs(fit.predict(weights).mean - losses).mean() < 0.05
+
+
+def test_nothing_but_copies_is_refused_in_a_sentence(law: str) -> None:
+    weights, losses = np.full((5, 2), 0.5), np.full((5, 1), 3.0)
+    runs = Runs(("a", "b"), ("m",), tuple("vwxyz"), weights, losses)
+    with pytest.raises(DataError, match="All runs are exact copies of one another"):
+        fitted(law, runs)

@@ -20,6 +20,8 @@ Tone = Literal["better", "tie", "worse", "unchecked"]
 Z90 = 1.6449
 #: what the law must reach on runs it has not seen to be called trustworthy (relative error, rank correlation)
 _LARGEST_ERROR, _LEAST_SPEARMAN = 0.015, 0.8
+#: with fewer runs held out than this, their errors say nothing of the next
+_FEWEST_RUNS = 8
 #: the name of the weighted mean of the objective's metrics among scores and forecasts
 OBJECTIVE = "objective"
 
@@ -277,6 +279,9 @@ def weak_law(data: Data) -> list[str]:
     if beaten:
         names = {"linear": "linear regression", "mean": "predicting the mean"}
         faults.append(f"{' and '.join(names[form] for form in beaten)} did as well or better")
+    held = (data["validation"].get("held_out") or {}).get(OBJECTIVE) or {}
+    if 0 < len(held) < _FEWEST_RUNS:
+        faults.append(f"only {len(held)} runs say so")
     if score.get("spearman") is not None and score["spearman"] < _LEAST_SPEARMAN:
         faults.append(f"its rank correlation is below {_LEAST_SPEARMAN}")
     return faults
