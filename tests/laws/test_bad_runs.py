@@ -136,4 +136,3 @@ def test_names_like_formulas_make_no_difference(law: str) -> None:
     fit = fitted(law, odd)
     assert set(fit.parameters) == {"@m", "loss/loss/x"}
     assert np.abs(fit.predict(weights).mean - losses).mean() < 0.05
-

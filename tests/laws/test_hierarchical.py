@@ -125,3 +125,17 @@ def test_it_beats_the_additive_law_on_published_runs(published: Callable) -> Non
     }
     better, worse = errors.values()
     assert better < 0.95 * worse
+
+
+def test_where_losses_are_high_the_law_misses_more_and_says_so(published: Callable) -> None:
+    """Of held-out training rows, 90 % lie inside both where a metric's own domain is absent and where it is common."""
+    runs = read_runs(published("regmix/train_1m.csv")).runs
+    order = np.random.default_rng(1).permutation(len(runs))
+    fit = Hierarchical().fit(runs.take(order[:200]), rng(0, "fit"))
+    held = runs.take(order[200:])
+    found, x = fit.predict(held.mixtures()), held.mixtures()
+    own = np.stack([x[:, runs.domains.index(metric)] for metric in runs.metrics], axis=1)
+    inside = np.abs(found.mean - held.losses) < 1.645 * found.spread
+    assert 0.82 < inside[own == 0].mean() < 0.97
+    assert 0.82 < inside[own > 0.1].mean() < 0.97
+    assert found.spread[own == 0].mean() > 2 * found.spread[own > 0.1].mean()

@@ -11,9 +11,14 @@ import pytest
 from mixwright.core.errors import DataError, StudyError
 from mixwright.core.mixture import Mixture
 from mixwright.core.objective import Group, Objective, Within
+from mixwright.core.rng import rng
 from mixwright.laws import GraphFit
+from mixwright.laws.additive import Additive
+from mixwright.laws.graph import Graph
+from mixwright.optimize.measures import Quantile
 from mixwright.optimize.mixture import optimize
 from mixwright.optimize.simplex import Region, hull_distance
+from mixwright.testing import made_up_runs
 
 
 def natural(fit: GraphFit) -> Mixture:
@@ -240,3 +245,16 @@ def test_priors_go_by_name(known: Callable[..., GraphFit]) -> None:
     assert moved.mixture.l1(other) < 0.1 + 1e-9
     with pytest.raises(StudyError, match="prior is 'ours', but the mixtures known here are"):
         optimize(fit, Objective(within=Within("ours", l1=0.1)), natural=natural(fit))
+
+
+def test_the_quantile_slopes_as_it_should_where_misfit_grows_with_the_loss() -> None:
+    fit = Additive().fit(made_up_runs(20), rng(0, "fit"))
+    outputs = {metric: {**nodes, "scale": nodes["mean"]} for metric, nodes in fit.graph.outputs.items()}
+    fit = replace(fit, graph=Graph(fit.domains, fit.graph.nodes, outputs))
+    x = np.random.default_rng(0).dirichlet(np.ones(3), 4)
+    measure = Quantile(fit, np.full(3, 1 / 3), np.full(3, 1 / 3), 0.9)
+    value, slope = measure.value_and_slope(x)
+    np.testing.assert_allclose(value, measure.value(x))
+    for step in 1e-6 * np.eye(3):
+        quotient = (measure.value(x + step) - measure.value(x - step)) / 2e-6
+        np.testing.assert_allclose(slope @ step * 1e6, quotient, rtol=1e-4, atol=1e-6)

@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from mixwright.core.law import Fit
 from mixwright.core.rng import rng
+from mixwright.laws import GraphFit
 from mixwright.laws.graph import Builder, Graph
 from mixwright.report import page
 
@@ -72,7 +73,11 @@ def test_what_it_does_not_know_it_refuses(graph: dict[str, Any], message: str) -
     assert message in _node(call, graph)
 
 
-def test_predictions_and_differences_agree_with_the_fit(data: dict[str, Any], fit: Fit) -> None:
+@pytest.mark.parametrize("grows", [False, True])
+def test_predictions_and_differences_agree_with_the_fit(data: dict[str, Any], fit: GraphFit, grows: bool) -> None:
+    if grows:  # the misfit, with the loss
+        outputs = {metric: {**nodes, "scale": nodes["mean"]} for metric, nodes in fit.graph.outputs.items()}
+        fit = replace(fit, graph=Graph(fit.domains, fit.graph.nodes, outputs))
     written = json.loads(json.dumps(fit.to_dict()))
     reference = np.array(data["mixtures"]["natural"])
     objective = np.array([data["metric_weights"].get(metric, 0.0) for metric in fit.metrics])

@@ -16,23 +16,22 @@ Array = NDArray[np.float64]
 Z90 = 1.6448536269514722
 
 
-def calibrate(residuals: Array, variance: Array, table: Table) -> tuple[float, Array]:
+def calibrate(residuals: Array, variance: Array, table: Table, scale: Array | None = None) -> tuple[float, Array]:
     """The factor on the members' deviations, and the misfit's standard deviation per metric ``(M,)`` (factor included).
 
     Misfit is what the mean square of held-out errors leaves after the members' variance and the seed noise. The factor
     then makes 90 % of all held-out errors lie within their intervals, with the finite-sample level of conformal
     prediction (Vovk et al. 2005): a little more than 90 % when mixtures are few, and never more than 96 %, since several metrics
-    tell it. It stays within 1/2 and 4.
+    tell it. It stays within 1/2 and 4. ``scale (N, M)`` is how many times the typical misfit is expected at each run (None: 1).
     """
     seed = table.noise**2
     known = np.isfinite(residuals)
     if not known.any():
         return 1.0, table.spread(np.ones(table.x.shape[0]))[1]
-    count = np.maximum(known.sum(axis=0), 1)
-    excess = np.where(known, residuals**2 - variance - seed, 0.0).sum(axis=0) / count
-    misfit = np.maximum(excess, 0.0)
+    times = np.ones_like(residuals) if scale is None else scale**2
+    misfit = typical_misfit(residuals, variance + seed, times)
     error, own, of_seed = (
-        part[known] for part in (residuals**2, variance + misfit, np.broadcast_to(seed, residuals.shape))
+        part[known] for part in (residuals**2, variance + misfit * times, np.broadcast_to(seed, residuals.shape))
     )
     mixtures = int(mixture_groups(table.x).max()) + 1
     level = min(0.96, 0.9 * (1 + 1 / mixtures))
@@ -42,6 +41,13 @@ def calibrate(residuals: Array, variance: Array, table: Table) -> tuple[float, A
         ratio = error / np.maximum(factor**2 * own + of_seed, 1e-300)
         low, high = (factor, high) if np.quantile(ratio, level) > Z90**2 else (low, factor)
     return float(high), high * np.sqrt(misfit)
+
+
+def typical_misfit(residuals: Array, explained: Array, times: Array) -> Array:
+    """The misfit's variance ``(M,)`` where ``times (N, M)`` is 1: what errors leave after what is ``explained (N, M)``."""
+    known = np.isfinite(residuals)
+    left = np.where(known, residuals**2 - explained, 0.0).sum(axis=0)
+    return np.asarray(np.maximum(left, 0.0) / np.maximum(np.where(known, times, 0.0).sum(axis=0), 1e-300))
 
 
 def error_correlation(residuals: Array) -> Array:

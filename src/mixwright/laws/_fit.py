@@ -42,7 +42,8 @@ class GraphFit(Fit):
     measured less predicted losses when held out (NaN where not measured). ``seed_covariance (M, M)`` is that of seed noise
     between metrics (NaN where no repeats tell it). ``misfit (M, M)`` is the covariance of the law's
     misfit between metrics, and ``reach`` the L1 distance of mixtures over which misfit stays alike: its correlation is
-    taken to fall as ``exp(-distance / reach)``.
+    taken to fall as ``exp(-distance / reach)``. Where the graph has an output ``scale``, misfit at a mixture is
+    so many times the typical one.
     """
 
     law: str
@@ -113,7 +114,8 @@ class GraphFit(Fit):
     def spread(self, weights: Array, metric_weights: Array) -> Array:
         """The standard deviation of the expectation of the weighted mean, ``(N,)``."""
         members = self.members(weights, metric_weights)
-        return np.asarray(np.sqrt(members.var(axis=1, ddof=1) + self._misfit(metric_weights)))
+        parts = self.misfit_parts(weights, metric_weights)
+        return np.asarray(np.sqrt(members.var(axis=1, ddof=1) + self._shared_misfit(parts, parts)))
 
     def difference(self, weights: Array, reference: Array, metric_weights: Array) -> tuple[Array, Array]:
         """Weighted mean loss at ``weights (N, D)`` minus that at ``reference (D,)``: mean and spread, ``(N,)`` each.
@@ -124,8 +126,15 @@ class GraphFit(Fit):
         both = np.concatenate([np.asarray(reference, dtype=np.float64)[None], points])
         mean, members = self.mean(both, metric_weights), self.members(both, metric_weights)
         apart = np.abs(points - both[0]).sum(axis=1)
-        unlike = 2 * -np.expm1(-apart / self.reach)
-        variance = (members[1:] - members[0]).var(axis=1, ddof=1) + unlike * self._misfit(metric_weights)
+        parts = self.misfit_parts(both, metric_weights)
+        here, there = parts[1:], parts[:1]
+        alike = np.exp(-apart / self.reach)
+        misfit = (
+            self._shared_misfit(here, here)
+            + self._shared_misfit(there, there)
+            - 2 * alike * self._shared_misfit(here, there)
+        )
+        variance = (members[1:] - members[0]).var(axis=1, ddof=1) + np.maximum(misfit, 0.0)
         return mean[1:] - mean[0], np.sqrt(variance)
 
     def seed_noise(self, metric_weights: Array) -> float:
@@ -135,10 +144,23 @@ class GraphFit(Fit):
         variance = float(q @ self.seed_covariance[np.ix_(used, used)] @ q)
         return float(np.sqrt(variance)) if not variance < 0 else 0.0
 
-    def _misfit(self, metric_weights: Array) -> float:
-        """The variance of the weighted mean's misfit."""
-        q = np.asarray(metric_weights, dtype=np.float64)
-        return max(0.0, float(q @ self.misfit @ q))
+    def misfit_parts(self, weights: Array, metric_weights: Array) -> Array:
+        """Each metric's share of the weighted mean's misfit, in its typical deviations: ``(N, M)``.
+
+        The metric's weight times how much larger than typical its misfit is at that mixture (its output ``scale``; 1 without).
+        """
+        points = np.atleast_2d(np.asarray(weights, dtype=np.float64))
+        out = np.tile(np.asarray(metric_weights, dtype=np.float64), (len(points), 1))
+        used = [n for n, m in enumerate(self.metrics) if out[0, n] and "scale" in self.graph.outputs[m]]
+        if used:
+            scales = self.graph.evaluate(self._nodes("scale", [self.metrics[n] for n in used]), points)
+            out[:, used] *= np.concatenate(scales, axis=1)
+        return out
+
+    def _shared_misfit(self, one: Array, other: Array) -> Array:
+        """The covariance ``(N,)`` of misfits, were the mixtures the same but for their ``misfit_parts``."""
+        covariance: Array = ((one @ self.misfit) * other).sum(axis=1)
+        return np.maximum(covariance, 0.0)
 
     def only(self, metrics: Sequence[str]) -> GraphFit:
         """The same fit, of these metrics alone."""

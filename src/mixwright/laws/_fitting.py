@@ -160,19 +160,24 @@ def assemble(
     write: Callable[[Builder, int], tuple[int, int, int]],
     status: Sequence[str],
     parameters: Sequence[dict[str, Any]],
+    scale: tuple[Array, Callable[[Builder, int], int]] | None = None,
 ) -> GraphFit:
     """A calibrated fit from what any law found; all that is per metric or row is in the order of ``table``.
 
     ``residuals (N, M)`` and ``variance (N, M)`` are the held-out errors and the members' variance there (NaN where not
     measured). ``write(build, m)`` writes metric m over the domains of ``used``: the node of its mean, that of its members
-    before calibration, and how many these are.
+    before calibration, and how many these are. ``scale``: how many times its typical size the misfit is at the
+    runs ``(N, M)``, and what writes that number for any mixture (None: it is the same everywhere).
     """
     seeds = seed_noise(used)
     order = [table.metrics.index(metric) for metric in used.metrics]
-    factor, misfit = calibrate(residuals, variance, table)
+    factor, misfit = calibrate(residuals, variance, table, None if scale is None else scale[0])
     build = Builder(used.domains)
     for m, metric in enumerate(table.metrics):
-        _write(build, metric, *write(build, m), factor, float(misfit[m]))
+        mean, members, size = write(build, m)
+        _write(
+            build, metric, mean, members, size, factor, float(misfit[m]), None if scale is None else scale[1](build, m)
+        )
     covariance = error_correlation(residuals) * np.outer(misfit, misfit)
     back = np.argsort(sorted(range(len(used)), key=lambda n: used.run_id[n]))
     return GraphFit(
@@ -282,13 +287,19 @@ def _held_out(law: FormLaw, table: Table, solution: Solution) -> tuple[Array, Ar
     return residuals, variance
 
 
-def _write(build: Builder, metric: str, mean: int, raw: int, size: int, factor: float, misfit: float) -> None:
-    """Name the mean, spread and members of a metric: deviations of ``raw`` members times ``factor``, about the mean."""
+def _write(
+    build: Builder, metric: str, mean: int, raw: int, size: int, factor: float, misfit: float, scale: int | None
+) -> None:
+    """Name the mean, spread, members and scale of a metric: deviations of ``raw`` members times ``factor``, about the mean."""
     centre = build.apply("mul", build.sum(raw), build.const(-1.0 / size))
     away = build.apply("mul", build.apply("add", raw, centre), build.const(factor))
     square = build.apply("mul", build.sum(build.apply("mul", away, away)), build.const(1.0 / (size - 1)))
-    spread = build.apply("pow", build.apply("add", square, build.const(misfit**2)), build.const(0.5))
-    build.output(metric, mean=mean, spread=spread, members=build.apply("add", mean, away))
+    missed = build.const(misfit**2)
+    if scale is not None:
+        missed = build.apply("mul", missed, build.apply("mul", scale, scale))
+    spread = build.apply("pow", build.apply("add", square, missed), build.const(0.5))
+    scaled = {} if scale is None else {"scale": scale}
+    build.output(metric, mean=mean, spread=spread, members=build.apply("add", mean, away), **scaled)
 
 
 def _by_domain(law: FormLaw, theta: Array, table: Table, runs: Runs) -> Array:

@@ -117,7 +117,9 @@ def one_setting(runs: Runs) -> tuple[Runs, str]:
             )
     used, copies = used.without_copies()
     if copies and len(used) == 1:
-        raise DataError("All runs are exact copies of one another, so nothing can be learned from their differences: add runs.")
+        raise DataError(
+            "All runs are exact copies of one another, so nothing can be learned from their differences: add runs."
+        )
     if copies:
         notes.append(copies[0].lower() + copies[1:].removesuffix("."))
     if len(used) > MOST_RUNS:

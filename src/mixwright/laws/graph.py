@@ -43,9 +43,10 @@ tree     ``args``: one, ``value``, decision trees over the list x, written one a
                                    0: all trees are
 ======== ========================= =============================================================================
 
-``outputs`` gives per metric the numbers of three nodes: ``mean`` (length 1: the expected loss), ``spread`` (length 1:
+``outputs`` gives per metric the numbers of nodes: ``mean`` (length 1: the expected loss), ``spread`` (length 1:
 the standard deviation of that expectation, seed noise not among it) and ``members`` (length B: the loss predicted by
-each member of the ensemble; member b is the same resampled world in every metric). A 90 % interval for one more
+each member of the ensemble; member b is the same resampled world in every metric); and, where the law's misfit is not the
+same everywhere, ``scale`` (length 1: how many times the typical one it is). A 90 % interval for one more
 training run is ``mean ± 1.645 * sqrt(spread² + noise²)``.
 """
 

@@ -20,6 +20,7 @@ y ``(M, N)``; A = L - E the loss above the floor.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Annotated, Any
@@ -32,7 +33,7 @@ from mixwright.core.law import Law
 from mixwright.core.observation import Runs
 from mixwright.core.rng import rng as stream
 from mixwright.laws import _shrunken
-from mixwright.laws._calibration import error_correlation
+from mixwright.laws._calibration import error_correlation, typical_misfit
 from mixwright.laws._fit import GraphFit
 from mixwright.laws._fitting import assemble
 from mixwright.laws._process import Belief, Process
@@ -53,6 +54,8 @@ _SMOOTH = Belief(length=7.4, kernel=1.0, noise=0.14, linear=0.37, level=9.0)
 #: the weights of the three ways before any run is seen, how many runs they count as, and how many the common weights count as
 #: against a metric's own; of 2, 10 and 20 the last, by held-out training runs of RegMix and leave-one-out on RedPajama's 20
 _WEIGHTS, _BELIEF, _BELIEF_COMMON = np.array([0.25, 0.25, 0.5]), 20.0, 200.0
+#: powers of A with which the misfit may grow; the first is taken unless another is likelier
+_POWERS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5)
 #: members are drawn this part of a deviation to both sides, and the difference taken: the form is far from linear farther out
 _STEP = 0.5
 
@@ -89,6 +92,7 @@ class Hierarchical(Law):
             lambda build, m: ways.write(build, m, draws[m], place, float(units[m])),
             [_status(table, ways, m, note) for m in range(len(table.metrics))],
             [ways.describe(m, used.domains, place, float(units[m])) for m in range(len(table.metrics))],
+            ways.scale(place),
         )  # fmt: skip
 
 
@@ -214,6 +218,28 @@ class _Ways:
             parts += [build.apply("mul", build.const(third), loss), build.const(third * self.begin[m])]
         return build.apply("add", *parts) if len(parts) > 1 else parts[0]
 
+    def scale(self, place: NDArray[np.int64]) -> tuple[Array, Callable[[Builder, int], int]] | None:
+        """How the misfit grows with A: the power of it under which the held-out errors are likeliest; None where that is 0.
+
+        Given at the runs ``(N, M)`` and as what writes it: (A over its mean over the runs) to that power.
+        """
+        above = _shrunken.above_floor(self.form.theta, self.table.x)
+        middle = above.mean(axis=1)
+        explained = self.variance.T + self.table.noise**2
+        ratio = (above / middle[:, None]).T
+        power = max(_POWERS, key=lambda power: _likelihood(self.residuals.T, explained, ratio ** (2 * power)))
+        if not power:
+            return None
+
+        def write(build: Builder, m: int) -> int:
+            size = len(place)
+            order = np.concatenate([[0], 1 + place, 1 + size + place, [1 + 2 * size, 2 + 2 * size]])
+            _, node = _shrunken.write(build, self.form.theta[m][None, order])
+            share = build.apply("mul", node, build.const(1 / middle[m]))
+            return build.apply("pow", share, build.const(power))
+
+        return ratio**power, write
+
     def describe(self, m: int, domains: tuple[str, ...], place: NDArray[np.int64], unit: float) -> dict[str, Any]:
         """The additive form's parameters by name, and the weights of the three ways."""
         u, c, h, log_p, log_eps = _shrunken.split(self.form.theta[m])
@@ -224,6 +250,15 @@ class _Ways:
             "eps": float(np.exp(log_eps)),
             "weights": dict(zip(("additive", "residual", "smooth"), self.weights[m].tolist(), strict=True)),
         }  # fmt: skip
+
+
+def _likelihood(residuals: Array, explained: Array, times: Array) -> float:
+    """The log likelihood of held-out errors ``(N, M)`` if the misfit's variance goes as ``times``, less a constant."""
+    known = np.isfinite(residuals)
+    if not known.any():
+        return 0.0
+    total = np.maximum(explained + typical_misfit(residuals, explained, times) * times, 1e-300)
+    return float(-0.5 * (np.log(total) + residuals**2 / total)[known].sum())
 
 
 def _folds(table: Table, seed: int) -> NDArray[np.int64]:

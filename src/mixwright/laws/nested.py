@@ -212,6 +212,7 @@ def _with_carried(build: Builder, nodes: Mapping[str, int], slopes: Array) -> di
     square = build.apply("mul", nodes["spread"], nodes["spread"])
     spread = build.apply("pow", build.apply("add", square, variance), build.const(0.5))
     return {
+        **{name: node for name, node in nodes.items() if name == "scale"},
         "mean": nodes["mean"],
         "spread": spread,
         "members": build.apply("add", nodes["members"], carried),

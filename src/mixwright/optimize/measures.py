@@ -75,11 +75,28 @@ class Quantile:
 
     def _misfit(self, points: Array) -> tuple[Array, Array]:
         """The variance of the difference of misfits ``(N,)`` and its gradient ``(N, D)``."""
-        misfit = max(0.0, float(self.q @ self.fit.misfit @ self.q))
         far = points - self.reference
         rounded = np.sqrt(far**2 + self.rounding**2)
         like = np.exp(-(rounded - self.rounding).sum(axis=1) / self.fit.reach)
-        return 2 * (1 - like) * misfit, (2 * misfit / self.fit.reach) * like[:, None] * far / rounded
+        here, there = self.fit.misfit_parts(points, self.q), self.fit.misfit_parts(self.reference[None], self.q)
+        covariance = here @ self.fit.misfit
+        shared = (covariance * there).sum(axis=1)
+        own, base = (covariance * here).sum(axis=1), float((there @ self.fit.misfit * there).sum())
+        variance = np.maximum(own + base - 2 * like * shared, 0.0)
+        slope = (2 * shared * like / self.fit.reach)[:, None] * far / rounded
+        by_part = 2 * (covariance - like[:, None] * (there @ self.fit.misfit))
+        return variance, slope + self._by_scale(points, by_part)
+
+    def _by_scale(self, points: Array, by_part: Array) -> Array:
+        """The gradient ``(N, D)`` of what has slopes ``by_part (N, M)`` with the metrics' shares of the misfit."""
+        outputs = self.fit.graph.outputs
+        coefficients: dict[int, float | Array] = {}
+        for n, metric in enumerate(self.fit.metrics):
+            if self.q[n] and "scale" in outputs[metric]:
+                node = outputs[metric]["scale"]
+                slope = by_part[:, n : n + 1] * self.q[n]
+                coefficients[node] = coefficients[node] + slope if node in coefficients else slope
+        return self.fit.graph.gradient(coefficients, points)[1] if coefficients else np.zeros_like(points)
 
     def value_and_slope(self, points: Array) -> tuple[Array, Array]:
         """See Measure."""

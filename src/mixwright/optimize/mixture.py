@@ -266,8 +266,8 @@ def _notes(
         )
     notes += more
     if not epochs:
-        notes.append("Epochs are unknown: no supplies were given." if not objective.epoch_cap else
-                     "Epochs are unknown and the epoch cap binds nothing: no supplies were given.")  # fmt: skip
+        bound = " and the epoch cap binds nothing" if objective.epoch_cap else ""
+        notes.append(f"Epochs are unknown{bound}: they need the training tokens and each domain's supply.")
     if not np.isfinite(fit.seed_noise(q)):
         notes.append("No mixture was trained twice, so the seed noise is unknown.")
     for what, w in (("The best mixture", found.w), ("The natural mixture", problem.base.weights)):

@@ -108,7 +108,7 @@ function sumTrees(node, x) {
   return sumBlocks(leaves, node.size || leaves.length);
 }
 
-/** What a fit says of one mixture: {metric: {mean, spread, members}}. */
+/** What a fit says of one mixture: {metric: {mean, spread, members, scale}}. */
 function predictLosses(fit, weights) {
   const values = evaluateGraph(fit.graph, weights);
   const out = Object.create(null);
@@ -118,6 +118,7 @@ function predictLosses(fit, weights) {
       mean: values[nodes.mean][0],
       spread: values[nodes.spread][0],
       members: nodes.members === undefined ? null : values[nodes.members],
+      scale: nodes.scale === undefined ? 1 : values[nodes.scale][0],
     };
   }
   return out;
@@ -140,12 +141,18 @@ function lossDifference(fit, here, reference, apart, weights) {
     variance = gaps.reduce((total, value) => total + (value - centre) ** 2, 0) / (members - 1);
   }
   if (fit.misfit && fit.reach) {
-    const unlike = -2 * Math.expm1(-apart / fit.reach);
-    const misfit = used.reduce(
-      (total, [, q, n]) => total + used.reduce((inner, [, p, m]) => inner + q * p * (fit.misfit[n][m] || 0), 0),
-      0,
-    );
-    variance += unlike * Math.max(0, misfit);
+    const alike = Math.exp(-apart / fit.reach);
+    const part = (said, [metric, q]) => q * said[metric].scale;
+    const shared = (one, other) =>
+      Math.max(
+        0,
+        used.reduce(
+          (total, a) =>
+            total + used.reduce((inner, b) => inner + part(one, a) * part(other, b) * (fit.misfit[a[2]][b[2]] || 0), 0),
+          0,
+        ),
+      );
+    variance += Math.max(0, shared(here, here) + shared(reference, reference) - 2 * alike * shared(here, reference));
   }
   return { mean: gap, spread: Math.sqrt(variance) };
 }
