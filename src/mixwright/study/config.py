@@ -49,7 +49,8 @@ class ProxyOptions:
             ModelSize.parse(size)
         if len(self.sizes) != 1:
             raise StudyError(
-                f"proxy.sizes must hold exactly one size, since no law here spans sizes yet; it holds {len(self.sizes)}."
+                "proxy.sizes must hold exactly one size, since a study from text is fitted at one (tables of runs may have "
+                f"several, with law.form nested, joint or transfer); it holds {len(self.sizes)}."
             )
 
 
