@@ -1,7 +1,7 @@
 # make demo    the whole story on text found in this Python (no network after installation)
 # make test    every test, in an environment of its own
 # make check   format, lint, types, the house's own rules
-# make bench-laws   laws, choice, transfer and optimization beside their peers (at most an hour on 2 cores; see docs/benchmarks.md);
+# make bench-laws   laws, choice, transfer and optimization beside their peers (twenty minutes on 2 cores; see docs/benchmarks.md);
 #                   ARGS='--only regmix --law additive --fast' runs a part of it
 #
 # TORCH_INDEX=URL  takes torch from another package index (the CPU-only or a CUDA one; see README)
