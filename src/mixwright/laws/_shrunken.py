@@ -96,6 +96,12 @@ def evaluate(theta: Array, x: Array) -> tuple[Array, Array]:
     return floor + above, J
 
 
+def reordered(theta: Array, place: NDArray[np.int64]) -> Array:
+    """Parameters ``(..., P)`` with the domains in the order ``place``."""
+    size = len(place)
+    return theta[..., np.concatenate([[0], 1 + place, 1 + size + place, [1 + 2 * size, 2 + 2 * size]])]
+
+
 def above_floor(theta: Array, x: Array) -> Array:
     """L - E, ``(K, N)``."""
     return np.asarray(evaluate(theta, x)[0] - np.exp(theta[:, :1]))

@@ -116,14 +116,17 @@ def _tie(correlation: Array) -> Array:
 class _Ways:
     """The three ways fitted to a table, and what they say of runs held out.
 
-    ``weights (M, K)`` are theirs; ``residuals (M, N)`` what their weighted mean misses of held-out losses, ``variance
-    (M, N)`` the additive form's there (NaN where not measured, or where nothing could be held out).
+    ``above (M, N)`` is A at the runs, ``amplitude (M, N)`` the residual process's there; ``begin (M,)`` and ``level (M, 2)`` undo
+    the smooth way's logarithm and standardization. ``weights (M, K)`` are the ways'; ``residuals (M, N)`` what their weighted
+    mean misses of held-out losses, ``variance (M, N)`` the additive form's there (NaN where not measured, or where nothing
+    could be held out).
     """
 
     table: Table
     form: _shrunken.Shrunken
     residual: Process
     smooth: Process
+    above: Array
     amplitude: Array
     begin: Array
     level: Array
@@ -144,7 +147,7 @@ class _Ways:
         begin = _BEGIN * np.where(table.known, table.y, np.inf).min(axis=1)
         logs, level = _standard(table, begin)
         smooth = Process.fit(table, logs, np.ones_like(logs), _SMOOTH, rows)
-        ways = cls(table, form, residual, smooth, amplitude, begin, level, *[np.empty(0)] * 3)
+        ways = cls(table, form, residual, smooth, above, amplitude, begin, level, *[np.empty(0)] * 3)
         return ways._held_out(_folds(table, seed))
 
     def _held_out(self, fold: NDArray[np.int64]) -> _Ways:
@@ -155,7 +158,7 @@ class _Ways:
         prior = np.tile(_WEIGHTS, (count, 1))
         if sets < 3:
             nothing = np.full(table.y.shape, np.nan)
-            return self._with(prior, nothing, nothing)
+            return replace(self, weights=prior, residuals=nothing, variance=nothing)
         w = np.stack([known & (fold != s) for s in range(sets)]).astype(float)
         theta = _shrunken.refit(table, self.form, w)
         each, variance = np.empty((sets, *table.y.shape)), np.full(table.y.shape, np.nan)
@@ -169,13 +172,7 @@ class _Ways:
         errors[~known] = np.nan
         weights = weigh(errors)
         residuals = np.einsum("mnk,mk->mn", errors, weights)
-        return self._with(weights, residuals, np.where(known, variance, np.nan))
-
-    def _with(self, weights: Array, residuals: Array, variance: Array) -> _Ways:
-        return _Ways(
-            self.table, self.form, self.residual, self.smooth, self.amplitude, self.begin, self.level, weights, residuals,
-            variance,
-        )  # fmt: skip
+        return replace(self, weights=weights, residuals=residuals, variance=np.where(known, variance, np.nan))
 
     @cached_property
     def _roots(self) -> Array:
@@ -187,15 +184,13 @@ class _Ways:
         self, build: Builder, m: int, draws: Array, place: NDArray[np.int64], unit: float
     ) -> tuple[int, int, int]:
         """The mean of metric m, its members about it (in losses, of which ``unit`` is one here), and how many these are."""
-        size = len(place)
-        order = np.concatenate([[0], 1 + place, 1 + size + place, [1 + 2 * size, 2 + 2 * size]])
-        theta = self.form.theta[m]
-        additive, above = _shrunken.write(build, theta[None, order])
+        size, theta = len(place), self.form.theta[m]
+        additive, above = _shrunken.write(build, _shrunken.reordered(theta[None], place))
         mean = build.apply("mul", build.const(unit), self._mean(build, m, additive, above, place))
         away = _STEP * draws @ self._roots[m]
         both = np.concatenate([theta + away, theta - away])
         both[:, 1 + size : 1 + 2 * size] = np.minimum(both[:, 1 + size : 1 + 2 * size], 0.0)
-        drawn, _ = _shrunken.write(build, both[:, order])
+        drawn, _ = _shrunken.write(build, _shrunken.reordered(both, place))
         half = len(draws)
         swing = np.concatenate([np.eye(half), -np.eye(half)]) @ np.concatenate([np.eye(half), -np.eye(half)], axis=1)
         members = build.apply("add", mean, build.matmul(unit * swing / (2 * _STEP), drawn))
@@ -206,10 +201,7 @@ class _Ways:
         first, second, third = self.weights[m]
         parts = [build.apply("mul", build.const(first + second), additive)]
         if second > 0:
-            start = (
-                self.amplitude[m, 0]
-                / _shrunken.above_floor(self.form.theta[m : m + 1], self.table.x[:1])[0, 0] ** _GROWTH
-            )
+            start = self.amplitude[m, 0] / self.above[m, 0] ** _GROWTH
             amplitude = build.apply("mul", build.const(second * start), build.apply("pow", above, build.const(_GROWTH)))
             parts.append(build.apply("mul", amplitude, self.residual.write(build, m, place)))
         if third > 0:
@@ -223,18 +215,15 @@ class _Ways:
 
         Given at the runs ``(N, M)`` and as what writes it: (A over its mean over the runs) to that power.
         """
-        above = _shrunken.above_floor(self.form.theta, self.table.x)
-        middle = above.mean(axis=1)
+        middle = self.above.mean(axis=1)
         explained = self.variance.T + self.table.noise**2
-        ratio = (above / middle[:, None]).T
+        ratio = (self.above / middle[:, None]).T
         power = max(_POWERS, key=lambda power: _likelihood(self.residuals.T, explained, ratio ** (2 * power)))
         if not power:
             return None
 
         def write(build: Builder, m: int) -> int:
-            size = len(place)
-            order = np.concatenate([[0], 1 + place, 1 + size + place, [1 + 2 * size, 2 + 2 * size]])
-            _, node = _shrunken.write(build, self.form.theta[m][None, order])
+            _, node = _shrunken.write(build, _shrunken.reordered(self.form.theta[m : m + 1], place))
             share = build.apply("mul", node, build.const(1 / middle[m]))
             return build.apply("pow", share, build.const(power))
 

@@ -196,6 +196,7 @@ class _Corrected:
         )
         return np.asarray(found.x)
 
+    @cached_property
     def _square(self) -> Array:
         """Squared distances ``(k, k)`` of the dear runs' cube roots."""
         u = roots(self.table.x) / self.scale
@@ -211,7 +212,7 @@ class _Corrected:
         """Minus log marginal likelihood times prior, and its slope."""
         away = (theta - _CENTRE) / _WIDTH
         value, slope = 0.5 * float(away @ away), away / _WIDTH
-        k, by_length = _matern(self._square(), theta[5])
+        k, by_length = _matern(self._square, theta[5])
         variances = np.exp(2 * theta[:5])
         size = self.table.x.shape[1]
         for m, known in enumerate(self.table.known):
@@ -236,7 +237,7 @@ class _Corrected:
         """Rows that measured the metric, precision, and what is left of y after the common slope."""
         rows = np.flatnonzero(self.table.known[m])
         F = self.features[m][rows]
-        k = np.exp(2 * self.theta[3]) * _matern(self._square(), self.theta[5])[0][np.ix_(rows, rows)]
+        k = np.exp(2 * self.theta[3]) * _matern(self._square, self.theta[5])[0][np.ix_(rows, rows)]
         C = _LEVEL + (F * self._widths(self.theta)) @ F.T + k + np.exp(2 * self.theta[4]) * np.eye(len(rows))
         return rows, np.linalg.inv(C), self.y[m, rows] - self.theta[6] * F[:, 0]
 
@@ -309,8 +310,8 @@ class _Corrected:
         """The mean at the dear setting, the members before calibration, and how many these are."""
         coefficients, on_kernel, on_waves = self._coefficients(m)
         metric, unit, middle = self.table.metrics[m], float(self.unit[m]), float(self.middle[m])
-        grafted = build.graft(self.below.graph.only([metric]), _reordered(build, self.below.domains))
-        outputs = self.below.graph.only([metric]).outputs[metric]
+        cheap = self.below.graph.only([metric])
+        grafted, outputs = build.graft(cheap, _reordered(build, self.below.domains)), cheap.outputs[metric]
         said = _affine(build, grafted[outputs["mean"]], 1 / unit, -middle / unit)
         theirs = _affine(build, grafted[outputs["members"]], 1 / unit, -middle / unit)
         by_domain = self._write_features(build, m, place)
