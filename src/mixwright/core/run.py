@@ -55,7 +55,9 @@ class Run:
 
     ``run_id`` is unique in its table and names files. ``role`` says why the run exists (``design``, ``repeat``,
     ``verify``, ``branch``). A branch starts from the state that run ``parent`` had after ``parent_tokens`` tokens,
-    and its schedule then holds the whole history, parent's part included.
+    and its schedule then holds the whole history, parent's part included. ``subsample`` is the fraction of each domain's
+    unique tokens that the run may draw from: a proxy of T tokens for a target run of N tokens repeats every domain as often
+    as the target will when it is T/N (1: all of them).
     """
 
     run_id: str
@@ -65,6 +67,7 @@ class Run:
     role: str = "design"
     parent: str | None = None
     parent_tokens: int = 0
+    subsample: float = 1.0
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[A-Za-z0-9._@+-]+", self.run_id):
@@ -75,6 +78,8 @@ class Run:
             raise DataError(
                 f"Run {self.run_id}: a branch needs both a parent and the tokens it branches at; a fresh run neither."
             )
+        if not 0 < self.subsample <= 1:
+            raise DataError(f"Run {self.run_id}: subsample must lie above 0 and be at most 1; got {self.subsample}.")
         if not 0 <= self.parent_tokens < self.schedule.tokens:
             raise DataError(
                 f"Run {self.run_id}: it branches at {self.parent_tokens} of {self.schedule.tokens} tokens, which leaves none."
@@ -90,6 +95,7 @@ class Run:
             "role": self.role,
             "parent": self.parent,
             "parent_tokens": self.parent_tokens,
+            "subsample": self.subsample,
         }
 
     @classmethod

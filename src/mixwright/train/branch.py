@@ -7,6 +7,8 @@ learning rate unsaid: here it goes on as the parent's). A branch to the same mix
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from mixwright.core.errors import DataError
 from mixwright.core.mixture import Mixture
 from mixwright.core.run import Run
@@ -23,4 +25,7 @@ def branch(parent: Run, at: int, mixture: Mixture, *, run_id: str) -> Run:
             f"A branch of run {parent.run_id} must start between its tokens {parent.parent_tokens:,} and "
             f"{parent.schedule.tokens:,}; got {at:,}."
         )
-    return Run(run_id, parent.schedule.switched(at, mixture), parent.size, parent.seed, "branch", parent.run_id, at)
+    return replace(
+        parent, run_id=run_id, schedule=parent.schedule.switched(at, mixture), role="branch", parent=parent.run_id,
+        parent_tokens=at,
+    )  # fmt: skip

@@ -16,6 +16,7 @@ from __future__ import annotations
 import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,16 @@ from mixwright.store.artifact import write_json
 OBSERVATION, TRAJECTORY, FACTS = "observation.json", "trajectory.json", "facts.json"
 #: ``field(metadata=HOW_ONLY)`` marks a setting that changes how a run is done, never what comes out.
 HOW_ONLY: Mapping[str, Any] = {"how_only": True}
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run and where its files go; the rest as in ``Trainer.task``."""
+
+    run: Run
+    out: Path
+    checkpoints: tuple[int, ...] = ()
+    parent: Path | None = None
 
 
 class Trainer(ABC):
@@ -52,6 +63,18 @@ class Trainer(ABC):
     @abstractmethod
     def cost(self, run: Run) -> float:
         """CPU-seconds the run will take, roughly."""
+
+    def groups(self, jobs: Sequence[Job], *, slots: int) -> list[tuple[Job, ...]]:
+        """How ``jobs`` are best trained on ``slots`` workers: those of a group together, in one process (see ``together``)."""
+        return [(job,) for job in jobs]
+
+    def together(self, jobs: Sequence[Job], *, corpus: Path | None) -> Task:
+        """The task that trains a group of runs at once, each with its files in its own ``out``, finished as each ends.
+
+        The losses are those the runs would have alone, within the tolerance that the trainer states. Progress names the
+        run: ``progress(fraction, run=run_id, **facts)``. Called again, it goes on with the runs that are not finished.
+        """
+        raise NotImplementedError(f"{type(self).__name__} trains one run at a time")
 
     def identity(self) -> dict[str, Any]:
         """The settings that decide what comes out of a run, with the trainer's import path: part of a run's key."""
