@@ -35,12 +35,12 @@ from mixwright.laws.reuse import Combined
 from mixwright.store.artifact import Artifact, Draft, Workspace, content_key, file_hash, write_atomic, write_json
 from mixwright.store.runs import RunTable
 from mixwright.study import publish, scales, verdict
-from mixwright.study.config import Study, TableFile, settings
+from mixwright.study.config import EngineOptions, Study, TableFile, settings
 from mixwright.study.listener import Listener, StageEnd
 
 #: raise the number of a stage whose meaning changes, so that old artifacts are not taken for new ones
 VERSIONS = {
-    "curate": 1, "tokenize": 1, "design": 1, "sweep": 1, "fit": 2, "optimize": 2, "verify": 2, "branch": 1,
+    "curate": 1, "tokenize": 1, "design": 2, "sweep": 1, "fit": 2, "optimize": 2, "verify": 2, "branch": 1,
     "export": 1, "report": 2,
 }  # fmt: skip
 
@@ -69,6 +69,17 @@ class Step:
     detail: str = ""
 
 
+def engine_of(options: EngineOptions) -> Engine:
+    """Where a study's tasks run."""
+    from mixwright.engine.local import LocalEngine
+
+    if options.kind == "local":
+        return LocalEngine(options.workers)
+    from mixwright.engine.ray import RayEngine
+
+    return RayEngine(options.address, options.workers)
+
+
 class Flow:
     """A study on its way: stages that find or make their artifacts.
 
@@ -76,11 +87,9 @@ class Flow:
     """
 
     def __init__(self, study: Study, *, listener: Listener | None = None, engine: Engine | None = None) -> None:
-        from mixwright.engine.local import LocalEngine
-
         self.study = study
         self.listener = listener or Listener()
-        self.engine = engine or LocalEngine(study.engine.workers)
+        self.engine = engine or engine_of(study.engine)
         self.root = study.folder
         self.workspace = Workspace(study.folder / "work")
         self._made: dict[str, Artifact] = {}
@@ -188,20 +197,22 @@ class Flow:
         from mixwright.text.tokenizer import fingerprint
 
         trainer = {"trainer": s.trainer.identity()}
+        large = trainer | {"match": s.proxy.match_repetition, "seed": s.seed}
         chosen: dict[str, dict[str, Any]] = {
             "tokenize": {"tokenizer": settings(s.tokenizer), "file": fingerprint(s.tokenizer, self.root)},
             "design": {
                 "design": settings(s.design), "proxy": settings(s.proxy), "seed": s.seed,
-                "objective": {k: v for k, v in settings(s.objective).items() if k != "metrics"},
+                "objective": {k: v for k, v in settings(s.objective).items() if k not in ("metrics", "over_cap")},
                 "budget": {"tokens": s.budget.tokens},
             },
             "sweep": trainer,
             "optimize": {
-                "objective": settings(s.objective), "current": s.current, "guess": s.verify.guess if s.verify else None,
+                "objective": {k: v for k, v in settings(s.objective).items() if k != "over_cap"}, "current": s.current,
+                "guess": s.verify.guess if s.verify else None,
                 "budget": {"tokens": s.budget.tokens, "params": s.budget.params},
             },
-            "verify": trainer | {"verify": settings(s.verify), "seed": s.seed, "kept": settings(s.final_phase).get("start")},
-            "branch": trainer | {"final_phase": settings(s.final_phase), "seed": s.seed},
+            "verify": large | {"verify": settings(s.verify), "kept": settings(s.final_phase).get("start")},
+            "branch": large | {"final_phase": settings(s.final_phase)},
             "export": {
                 "export": list(s.export), "budget": settings(s.budget), "batch": self._batch,
                 "root": str(self.root.resolve()),  # the files name the tokens by their place
@@ -366,8 +377,24 @@ class Flow:
         fitted = set(self.unbound_fit.run_id)
         return scales.shared(self.table.take([name in fitted for name in self.table.run_id]))
 
+    @property
+    def matches_repetition(self) -> bool:
+        """Whether runs repeat their domains as often as the run of the budget will."""
+        return self.study.runs is None and self.study.proxy.match_repetition
+
+    def subsample(self, tokens: int) -> float:
+        """The fraction of every domain that a run of so many tokens draws from, so that it repeats like the budget's run."""
+        if not self.matches_repetition or self.budget_tokens is None:
+            return 1.0
+        return min(1.0, tokens / self.budget_tokens)
+
     def repeating(self, tokens: float | None) -> GraphFit:
-        """``law_fit`` for a training of so many tokens from the supply: repeats count for less, if the study says so."""
+        """``law_fit`` for a training of so many tokens from the supply: repeats count for less, if the study says so.
+
+        Runs that repeat as the budget's run does have taught the law what repetition costs: there it is ``law_fit``.
+        """
+        if self.matches_repetition:
+            return self.law_fit
         if not scales.counts_repeats(self.study.law.repetition, tokens, self.supply):
             return self.law_fit
         assert tokens is not None
@@ -429,13 +456,13 @@ class Flow:
             supply=self.corpus.supply, options=self.study.design, rng=rng(self.study.seed, "design"),
         )  # fmt: skip
         size, tokens = ModelSize.parse(self.study.proxy.sizes[0]), self.study.proxy.tokens
-        schedules = [Schedule.constant(mixture, tokens) for mixture in mixtures]
+        schedules, part = [Schedule.constant(mixture, tokens) for mixture in mixtures], self.subsample(tokens)
         runs = [
-            Run(f"design-{n:03d}", schedule, size, self._seed("sweep", 0), "design")
+            Run(f"design-{n:03d}", schedule, size, self._seed("sweep", 0), "design", subsample=part)
             for n, schedule in enumerate(schedules)
         ]
         runs += [
-            Run(f"repeat-{n}", schedules[0], size, self._seed("sweep", n), "repeat")
+            Run(f"repeat-{n}", schedules[0], size, self._seed("sweep", n), "repeat", subsample=part)
             for n in range(1, self.study.design.repeats + 1)
         ]
         write_json(draft.path / "runs.json", [run.to_dict() for run in runs])
@@ -503,7 +530,7 @@ class Flow:
 
         notes = list(self._tables[1] if self.study.runs else ())
         usable = self.fitted_on.usable()
-        if self.study.law.repetition is not False:
+        if self.study.law.repetition is not False and not self.matches_repetition:
             usable, said = scales.as_unrepeated(usable, self.supply)
             notes += said
         weights = np.array([self.metric_weights.get(m, 0.0) for m in usable.metrics])
@@ -592,6 +619,7 @@ class Flow:
                 ModelSize.parse(size),
                 self._seed("verify", n),
                 "verify",
+                subsample=self.subsample(tokens),
             )
             for n in range(self.study.verify.seeds)
             for name, mixture in self.mixtures().items()
@@ -642,9 +670,12 @@ class Flow:
         size, tokens = self._large
         name, reference = self.reference
         schedule = Schedule.constant(reference, tokens)
-        seeds = range(self.study.verify.seeds if self.study.verify else 1)
+        seeds, part = range(self.study.verify.seeds if self.study.verify else 1), self.subsample(tokens)
         return [
-            Run(f"verify-{name}-{n}", schedule, ModelSize.parse(size), self._seed("verify", n), "verify") for n in seeds
+            Run(
+                f"verify-{name}-{n}", schedule, ModelSize.parse(size), self._seed("verify", n), "verify", subsample=part
+            )
+            for n in seeds
         ]
 
     def runs_of_branch(self) -> list[Run]:
