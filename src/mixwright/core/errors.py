@@ -21,7 +21,7 @@ _EXTRAS = {
     "torch": "train", "tokenizers": "train", "safetensors": "train",
     "numba": "curate", "xxhash": "curate", "zstandard": "curate",
     "transformers": "llm", "peft": "llm", "lm_eval": "llm", "ray": "ray",
-    "lightgbm": "lightgbm",
+    "lightgbm": "lightgbm", "fsspec": "s3", "s3fs": "s3", "tensorboard": "logs", "mlflow": "logs",
 }  # fmt: skip
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
