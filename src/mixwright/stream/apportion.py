@@ -24,6 +24,7 @@ residual moves ``u`` so that what is owed is given back first. Where a phase's e
 from __future__ import annotations
 
 import heapq
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -91,46 +92,96 @@ class Tree:
 
     def counts(self, k: int) -> Ints:
         """How many of the phase's first ``k`` windows each domain gives, ``(D,)``; cost O(D)."""
-        out = np.zeros(self.leaves, dtype=np.int64)
-        reached = np.zeros(max(1, self.p.size), dtype=np.int64)
-        reached[0] = k
+        out = [0] * self.leaves
+        reached = [k] + [0] * self.p.size
         if not self.p.size:
             out[self.only] = k
+        p, u, light, heavy = (row.tolist() for row in (self.p, self.u, self.light, self.heavy))
         for node in range(self.p.size):
-            c = int(reached[node])
-            part = int(_lighter(np.int64(c), self.p[node], self.u[node]))
-            for child, count in ((int(self.light[node]), part), (int(self.heavy[node]), c - part)):
+            c = reached[node]
+            part = min(max(math.floor(c * p[node] + u[node]), 0), c)
+            for child, count in ((light[node], part), (heavy[node], c - part)):
                 if child >= 0:
                     reached[child] = count
                 else:
                     out[~child] = count
-        return out
+        return np.array(out, dtype=np.int64)
 
     def descend(self, k: Ints) -> tuple[Ints, Ints]:
         """For the windows at ``k (n,)`` of the phase: their domain, and how many of that domain came before, ``(n,)``.
 
         Cost O(n x mean depth), the mean depth being the entropy of the weights in bits, plus less than one.
         """
-        domain = np.full(k.shape, self.only, dtype=np.int64)
-        before = k.astype(np.int64, copy=True)
+        found = _Found(k.size)
+        if self.p.size:
+            self._level_by_level(found, np.arange(k.size), np.zeros(k.size, dtype=np.int64), k.astype(np.float64))
+        else:
+            found.set(slice(None), ~self.only, k)
+        return found.domain, found.before
+
+    def stretch(self, start: int, end: int) -> tuple[Ints, Ints]:
+        """``descend`` for the windows from ``start`` to before ``end``, about twice as fast.
+
+        Windows that follow one another at a node follow one another at its children, so a node needs only its first.
+        """
+        found, size = _Found(end - start), end - start
         if not self.p.size:
-            return domain, before
-        active = np.arange(k.size)
-        node = np.zeros(k.size, dtype=np.int64)
-        c = before.ravel().copy()
-        while active.size:
+            found.set(slice(None), ~self.only, np.arange(start, end))
+            return found.domain, found.before
+        few: list[tuple[Ints, int, int]] = []
+        todo = [(np.arange(size), 0, start)]
+        while todo:
+            at, node, c = todo.pop()
+            if node < 0:
+                found.set(at, node, np.arange(c, c + at.size))
+            elif at.size < _MANY:
+                few.append((at, node, c))
+            else:
+                part = _lighter(np.arange(c, c + at.size + 1, dtype=np.float64), self.p[node], self.u[node])
+                lighter, before = part[1:] > part[:-1], int(part[0])
+                todo.append((at[lighter], int(self.light[node]), before))
+                todo.append((at[~lighter], int(self.heavy[node]), c - before))
+        if few:
+            sizes = [at.size for at, _, _ in few]
+            counts = np.concatenate([np.arange(c, c + at.size, dtype=np.float64) for at, _, c in few])
+            nodes = np.repeat(np.array([node for _, node, _ in few]), sizes)
+            self._level_by_level(found, np.concatenate([at for at, _, _ in few]), nodes, counts)
+        return found.domain, found.before
+
+    def _level_by_level(self, found: _Found, at: Ints, node: Ints, c: Floats) -> None:
+        """Carry windows ``at`` from their ``node``, reached by ``c`` before them, down to their domains."""
+        while at.size:
             p, u = self.p[node], self.u[node]
             part = _lighter(c, p, u)
             lighter = _lighter(c + 1, p, u) > part
             c = np.where(lighter, part, c - part)
             node = np.where(lighter, self.light[node], self.heavy[node])
-            leaf = node < 0
-            domain.ravel()[active[leaf]] = ~node[leaf]
-            before.ravel()[active[leaf]] = c[leaf]
-            active, node, c = active[~leaf], node[~leaf], c[~leaf]
-        return domain, before
+            leaf, inner = np.flatnonzero(node < 0), np.flatnonzero(node >= 0)
+            found.set(at[leaf], node[leaf], c[leaf])
+            at, node, c = at[inner], node[inner], c[inner]
 
 
-def _lighter(c: Ints | np.int64, p: Floats | np.float64, u: Floats | np.float64) -> Ints:
-    """How many of the first ``c`` windows at a node its lighter child gets."""
-    return np.asarray(np.clip(np.floor(c * p + u), 0, c).astype(np.int64))
+#: Windows at a node from which on it is worth a pass of its own.
+_MANY = 128
+
+
+class _Found:
+    """Domains and counts of windows as they are found."""
+
+    def __init__(self, size: int) -> None:
+        self.domain = np.empty(size, dtype=np.int64)
+        self.before = np.empty(size, dtype=np.int64)
+
+    def set(self, at: Ints | slice, leaf: Ints | int, before: Ints | Floats) -> None:
+        """Windows ``at`` reached ``leaf`` after ``before`` others."""
+        self.domain[at] = ~leaf
+        self.before[at] = before
+
+
+def _lighter(c: Floats, p: Floats | np.float64, u: Floats | np.float64) -> Floats:
+    """How many of the first ``c`` windows at a node its lighter child gets; whole numbers."""
+    part = c * p
+    part += u
+    np.floor(part, out=part)
+    np.maximum(part, 0, out=part)
+    return np.minimum(part, c, out=part)

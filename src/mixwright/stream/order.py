@@ -28,7 +28,7 @@ from mixwright.core.rng import derive_seed
 from mixwright.core.schedule import Phase, Schedule
 from mixwright.store.artifact import content_key
 from mixwright.stream.apportion import Tree
-from mixwright.stream.permutation import permute, rectangle, scramble
+from mixwright.stream.permutation import permute, quotient, rectangle, scramble
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -65,8 +65,10 @@ class PlannedPhase:
 class Plan:
     """Everything the order depends on. Make one with ``Plan.of``.
 
-    ``supply`` is how many windows of ``seq_len`` tokens each domain holds, ``batch`` the global batch in windows,
-    ``fingerprints`` the checksum of each domain's tokens ("" where unknown).
+    ``supply`` is how many windows of ``seq_len`` tokens each domain may draw from, ``batch`` the global batch in windows,
+    ``fingerprints`` the checksum of each domain's tokens ("" where unknown). With ``subsample`` below 1 the supply is that
+    fraction of the domain's ``held`` windows, chosen by one permutation keyed by seed and domain, the same for every
+    epoch: of two fractions the smaller chooses among the windows of the larger.
     """
 
     domains: tuple[str, ...]
@@ -76,6 +78,8 @@ class Plan:
     seed: int
     seq_len: int
     batch: int
+    subsample: float = 1.0
+    held: tuple[int, ...] = ()
 
     @classmethod
     def of(
@@ -88,8 +92,11 @@ class Plan:
         batch: int,
         fingerprints: Mapping[str, str] | None = None,
         variants: Sequence[int] = (),
+        subsample: float = 1.0,
     ) -> Plan:
         """The plan of a schedule; ``supply`` gives windows per domain, ``seq_len`` tokens, ``batch`` windows.
+
+        Each domain draws from ``max(1, round(subsample * windows))`` of its windows.
 
         Phase ends are rounded to the nearest whole batch (``rounding`` reports by how much); neighbouring phases of
         one mixture become one, so a switch to the same mixture changes nothing. ``variants`` fixes those of the first
@@ -98,8 +105,10 @@ class Plan:
         """
         if seq_len < 1 or batch < 1:
             raise DataError(f"A batch needs at least one window of one token; got {batch} of {seq_len}.")
-        windows = tuple(int(supply.get(name, 0)) for name in schedule.domains)
-        for name, tokens, count in zip(schedule.domains, schedule.exposure().sum(axis=0), windows, strict=True):
+        if not 0 < subsample <= 1:
+            raise DataError(f"subsample must lie above 0 and be at most 1; got {subsample}.")
+        held = tuple(int(supply.get(name, 0)) for name in schedule.domains)
+        for name, tokens, count in zip(schedule.domains, schedule.exposure().sum(axis=0), held, strict=True):
             if tokens > 0 and count < 1:
                 raise DataError(
                     f"Domain {name} has a weight but not one window of {seq_len} tokens. Give it more text, "
@@ -107,7 +116,7 @@ class Plan:
                 )
         known = fingerprints or {}
         phases: list[PlannedPhase] = []
-        work = _Apportioned(len(windows), seed)
+        work = _Apportioned(len(held), seed)
         for number, (start, end, phase) in enumerate(_whole_batches(schedule, batch, seq_len)):
             weights = tuple(phase.mixture.weights.tolist())
             planned = PlannedPhase(start, end - start, weights, phase.tokens)
@@ -115,7 +124,11 @@ class Plan:
             phases.append(work.add_best(planned) if fixed is None else work.add(replace(planned, variant=fixed)))
         names = schedule.domains
         prints = tuple(known.get(name, "") for name in names)
-        plan = cls(names, windows, prints, tuple(phases), int(seed), int(seq_len), int(batch))
+        drawn = tuple(min(count, max(1, round(subsample * count))) for count in held)
+        plan = cls(
+            names, drawn, prints, tuple(phases), int(seed), int(seq_len), int(batch), float(subsample),
+            held if subsample < 1 else (),
+        )  # fmt: skip
         plan.__dict__["_apportioned"] = work
         return plan
 
@@ -126,14 +139,19 @@ class Plan:
         """
         if tuple(variants) == self.variants[: len(variants)]:
             return self
+        return self.following(schedule, variants)
+
+    def following(self, schedule: Schedule, variants: Sequence[int]) -> Plan:
+        """The plan of another schedule over the same domains, its first phases with ``variants``."""
         return Plan.of(
             schedule,
-            dict(zip(self.domains, self.supply, strict=True)),
+            dict(zip(self.domains, self.held or self.supply, strict=True)),
             self.seed,
             seq_len=self.seq_len,
             batch=self.batch,
             fingerprints=dict(zip(self.domains, self.fingerprints, strict=True)),
             variants=variants,
+            subsample=self.subsample,
         )
 
     @property
@@ -172,9 +190,10 @@ class Plan:
             for phase in self.phases
             if position is None or phase.start < max(position, 1)
         ]
+        chosen = () if self.subsample == 1 else (self.subsample, self.held)
         return content_key(
             "mixwright/order", ORDER_VERSION, self.seed, self.seq_len, self.batch, self.domains, self.supply,
-            self.fingerprints, begun,
+            self.fingerprints, begun, *chosen,
         )  # fmt: skip
 
     def counts(self, position: int) -> Ints:
@@ -204,16 +223,14 @@ class Plan:
         return work
 
     @cached_property
-    def _shapes(self) -> tuple[Ints, Ints, Ints, NDArray[np.uint64]]:
-        """Size, rectangle sides and key of each domain's permutations."""
-        sides = [rectangle(count) for count in self.supply]
-        keys = [derive_seed(self.seed, "order", name) for name in self.domains]
-        return (
-            np.array(self.supply, dtype=np.int64),
-            np.array([a for a, _ in sides], dtype=np.int64),
-            np.array([b for _, b in sides], dtype=np.int64),
-            np.array(keys, dtype=np.uint64),
-        )
+    def _epochs(self) -> _Permutations:
+        """The permutations of each domain's windows; an epoch is added to the key."""
+        return _Permutations.of(self.supply, [derive_seed(self.seed, "order", name) for name in self.domains])
+
+    @cached_property
+    def _choice(self) -> _Permutations:
+        """The permutation of all windows whose first are the domain's subsample."""
+        return _Permutations.of(self.held, [derive_seed(self.seed, "subsample", name) for name in self.domains])
 
 
 def order(plan: Plan, positions: ArrayLike) -> tuple[Ints, Ints, Ints]:
@@ -231,11 +248,49 @@ def order(plan: Plan, positions: ArrayLike) -> tuple[Ints, Ints, Ints]:
         here = number == phase
         drawn, before = plan._apportioned.trees[phase].descend(k[here] - plan.phases[phase].start)
         domain[here], index[here] = drawn, plan._apportioned.starts[phase][drawn] + before
-    sizes, sides_a, sides_b, keys = plan._shapes
-    size = sizes[domain]
-    epoch, inside = np.divmod(index, size)
-    key = scramble(keys[domain] + scramble(epoch.astype(np.uint64)))
-    return domain, epoch, permute(inside, size, sides_a[domain], sides_b[domain], key)
+    return domain, *_windows(plan, domain, index)
+
+
+def stretch(plan: Plan, start: int, end: int) -> tuple[Ints, Ints, Ints]:
+    """``order`` for the positions from ``start`` to before ``end``, in half the time."""
+    parts = []
+    for phase, tree, done in zip(plan.phases, plan._apportioned.trees, plan._apportioned.starts, strict=False):
+        first, last = max(start, phase.start), min(end, phase.end)
+        if first < last:
+            domain, before = tree.stretch(first - phase.start, last - phase.start)
+            parts.append((domain, done[domain] + before))
+    domain, index = parts[0] if len(parts) == 1 else (np.concatenate(part) for part in zip(*parts, strict=True))
+    return domain, *_windows(plan, domain, index)
+
+
+def _windows(plan: Plan, domain: Ints, index: Ints) -> tuple[Ints, Ints]:
+    """Epoch and window of the ``index``-th window drawn from each ``domain``."""
+    size = plan._epochs.size[domain]
+    epoch = quotient(index, size)
+    window = plan._epochs.move(domain, index - epoch * size, scramble(epoch.view(np.uint64)))
+    return epoch, plan._choice.move(domain, window) if plan.held else window
+
+
+@dataclass(frozen=True, eq=False)
+class _Permutations:
+    """A keyed permutation for each domain: sizes, rectangles and keys, each ``(D,)``."""
+
+    size: Ints
+    a: Ints
+    b: Ints
+    keys: NDArray[np.uint64]
+
+    @classmethod
+    def of(cls, sizes: Sequence[int], keys: Sequence[int]) -> _Permutations:
+        sides = np.array([rectangle(count) for count in sizes], dtype=np.int64)
+        return cls(np.array(sizes, dtype=np.int64), sides[:, 0], sides[:, 1], np.array(keys, dtype=np.uint64))
+
+    def move(self, domain: Ints, index: Ints, salt: NDArray[np.uint64] | None = None) -> Ints:
+        """``index (n,)`` moved by the permutation of its ``domain (n,)``, one of its own for every ``salt``."""
+        key = self.keys[domain]
+        return permute(
+            index, self.size[domain], self.a[domain], self.b[domain], key if salt is None else scramble(key + salt)
+        )
 
 
 class _Apportioned:

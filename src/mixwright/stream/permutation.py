@@ -23,17 +23,16 @@ Keys = NDArray[np.uint64]
 
 #: Luby and Rackoff (1988) prove four rounds enough for ideal round functions; two more leave a margin for ours.
 _ROUNDS = 6
+_SALT = 0xD1342543DE82EF95
 _STEP = np.uint64(0x9E3779B97F4A7C15)
 _MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
 _MIX_2 = np.uint64(0x94D049BB133111EB)
+_27, _30, _31, _32 = (np.uint64(bits) for bits in (27, 30, 31, 32))
 
 
 def scramble(values: Keys) -> Keys:
     """A 64-bit hash of each value; neighbouring values give unrelated hashes."""
-    z = values + _STEP
-    z = (z ^ (z >> np.uint64(30))) * _MIX_1
-    z = (z ^ (z >> np.uint64(27))) * _MIX_2
-    return np.asarray(z ^ (z >> np.uint64(31)))
+    return _scrambled(np.array(values, dtype=np.uint64))
 
 
 def rectangle(size: int) -> tuple[int, int]:
@@ -43,29 +42,62 @@ def rectangle(size: int) -> tuple[int, int]:
 
 
 def permute(index: Ints, size: Ints, a: Ints, b: Ints, key: Keys) -> Ints:
-    """``index (n,)``, each in 0..size-1, moved by the permutation of ``size (n,)`` that ``key (n,)`` chooses.
+    """``index``, each in 0..size-1, moved by the permutation of ``size`` elements that ``key`` chooses.
 
-    ``a, b (n,)`` are ``rectangle(size)``. Cost: some 80 vector operations over n, whatever the sizes.
+    ``a, b`` are ``rectangle(size)``; all five are broadcast against each other. Sizes stay below 2**52. Cost: some 80
+    vector operations over the result, whatever the sizes.
     """
     out = _feistel(index, a, b, key)
-    outside = np.flatnonzero(out >= size)
-    while outside.size:
-        out[outside] = _feistel(out[outside], a[outside], b[outside], key[outside])
-        outside = outside[out[outside] >= size[outside]]
+    outside = np.nonzero(out >= size)
+    while outside[0].size:
+        picked = [np.broadcast_to(part, out.shape)[outside] for part in (size, a, b, key)]
+        again = _feistel(out[outside], picked[1], picked[2], picked[3].astype(np.uint64))
+        out[outside] = again
+        walks = again >= picked[0]
+        outside = tuple(axis[walks] for axis in outside)
     return out
 
 
+def quotient(x: Ints, by: Ints) -> Ints:
+    """``x // by`` of non-negative integers below 2**52: a division in float64, whose error is too small to matter there.
+
+    (A quotient that is no integer lies at least 1/by below the next one, more than half a unit in the last place.)
+    """
+    return (x / by).astype(np.int64)
+
+
 def _feistel(x: Ints, a: Ints, b: Ints, key: Keys) -> Ints:
-    left, right = np.divmod(x, b)
+    quotients = quotient(x, b)
+    left = quotients.view(np.uint64)
+    right = (x - quotients * b).view(np.uint64)
+    sides = np.asarray(a).astype(np.uint64), np.asarray(b).astype(np.uint64)
     for number in range(0, _ROUNDS, 2):
-        left = _add(left, right, a, key, number)
-        right = _add(right, left, b, key, number + 1)
-    return left * b + right
+        left = _add(left, right, sides[0], key, number)
+        right = _add(right, left, sides[1], key, number + 1)
+    left *= sides[1]
+    left += right
+    return left.view(np.int64)
 
 
-def _add(half: Ints, other: Ints, side: Ints, key: Keys, number: int) -> Ints:
+def _add(half: Keys, other: Keys, side: Keys, key: Keys, number: int) -> Keys:
     """``half`` plus a hash of ``other`` in 0..side-1, modulo ``side``; the high 32 bits of the hash are scaled."""
-    salt = np.uint64((number * 0xD1342543DE82EF95) & 0xFFFFFFFFFFFFFFFF)
-    high = scramble((other.astype(np.uint64) ^ salt) + key) >> np.uint64(32)
-    moved = half + ((high * side.astype(np.uint64)) >> np.uint64(32)).astype(np.int64)
-    return np.where(moved >= side, moved - side, moved)
+    z = _scrambled((other ^ np.uint64((number * _SALT) & 0xFFFFFFFFFFFFFFFF)) + key)
+    z >>= _32
+    z *= side
+    z >>= _32
+    z += half
+    return np.minimum(z, z - side, out=z)  # below side the difference wraps around and is the larger
+
+
+def _scrambled(z: Keys) -> Keys:
+    """``scramble`` in place."""
+    z += _STEP
+    t = z >> _30
+    z ^= t
+    z *= _MIX_1
+    np.right_shift(z, _27, out=t)
+    z ^= t
+    z *= _MIX_2
+    np.right_shift(z, _31, out=t)
+    z ^= t
+    return z
