@@ -52,7 +52,7 @@ def world(tmp_path: Path, trainer: str, forms: str) -> Flow:
 def truth(flow: Flow) -> tuple[Any, Mixture]:
     """The objective as it really is, without noise, and where it is least within the floors (to about 1e-6)."""
     law = flow.study.trainer.truth(flow.corpus.names, ("target:one", "target:two"))
-    params = flow.runs_of_sweep()[0].size.params
+    params = flow.trainings.of_sweep()[0].size.params
 
     def objective(weights: np.ndarray) -> float:
         return float(law.losses(np.asarray(weights)[None], 100_000, params).mean())

@@ -25,7 +25,7 @@ from mixwright.core.find import find
 from mixwright.core.mixture import Mixture
 from mixwright.core.observation import DONE, Runs
 from mixwright.core.recipe import Recipe
-from mixwright.core.rng import derive_seed, rng
+from mixwright.core.rng import rng
 from mixwright.core.run import ModelSize, Run
 from mixwright.core.schedule import Schedule
 from mixwright.engine.task import Engine
@@ -37,6 +37,7 @@ from mixwright.store.runs import RunTable
 from mixwright.study import publish, scales, verdict
 from mixwright.study.config import EngineOptions, Study, TableFile, settings
 from mixwright.study.listener import Listener, StageEnd
+from mixwright.study.trainings import Trainings
 
 #: raise the number of a stage whose meaning changes, so that old artifacts are not taken for new ones
 VERSIONS = {
@@ -92,6 +93,7 @@ class Flow:
         self.engine = engine or engine_of(study.engine)
         self.root = study.folder
         self.workspace = Workspace(study.folder / "work")
+        self.trainings = Trainings(self)
         self._made: dict[str, Artifact] = {}
         self._keys: dict[str, str] = {}
 
@@ -261,7 +263,7 @@ class Flow:
             count = self.study.verify.seeds * (3 + (self.study.verify.guess is not None))
             size, tokens = self.study.verify.size, self.study.verify.tokens
         elif stage == "branch" and self.study.final_phase:
-            size, tokens = self._large
+            size, tokens = self.trainings.large
             seeds = self.study.verify.seeds if self.study.verify else 1
             part = (1 - self.study.final_phase.start) if self.study.verify else 2 - self.study.final_phase.start
             return seeds * part * self._cost(size, tokens), f"{seeds} branches of {size} runs"
@@ -290,7 +292,8 @@ class Flow:
             return dict.fromkeys((*self.study.sources, *self.study.targets), 1.0)
         if stage == "fit":
             return {"cross-validation": self._cost_of_fit()[0]}
-        runs = {"sweep": self.runs_of_sweep, "verify": self.runs_of_verify, "branch": self.runs_of_branch}.get(stage)
+        wanted = self.trainings
+        runs = {"sweep": wanted.of_sweep, "verify": wanted.of_verify, "branch": wanted.of_branch}.get(stage)
         return {run.run_id: float(self.study.trainer.cost(run)) for run in runs()} if runs else {}
 
     # ---- nouns the artifacts hold ------------------------------------------------------------------------------
@@ -382,12 +385,6 @@ class Flow:
         """Whether runs repeat their domains as often as the run of the budget will."""
         return self.study.runs is None and self.study.proxy.match_repetition
 
-    def subsample(self, tokens: int) -> float:
-        """The fraction of every domain that a run of so many tokens draws from, so that it repeats like the budget's run."""
-        if not self.matches_repetition or self.budget_tokens is None:
-            return 1.0
-        return min(1.0, tokens / self.budget_tokens)
-
     def repeating(self, tokens: float | None) -> GraphFit:
         """``law_fit`` for a training of so many tokens from the supply: repeats count for less, if the study says so.
 
@@ -455,31 +452,15 @@ class Flow:
             self.corpus.natural(), objective=self.study.objective.over(self.corpus.names), tokens=self.budget_tokens,
             supply=self.corpus.supply, options=self.study.design, rng=rng(self.study.seed, "design"),
         )  # fmt: skip
-        size, tokens = ModelSize.parse(self.study.proxy.sizes[0]), self.study.proxy.tokens
-        schedules, part = [Schedule.constant(mixture, tokens) for mixture in mixtures], self.subsample(tokens)
-        runs = [
-            Run(f"design-{n:03d}", schedule, size, self._seed("sweep", 0), "design", subsample=part)
-            for n, schedule in enumerate(schedules)
-        ]
-        runs += [
-            Run(f"repeat-{n}", schedules[0], size, self._seed("sweep", n), "repeat", subsample=part)
-            for n in range(1, self.study.design.repeats + 1)
-        ]
+        runs = self.trainings.of_design(mixtures)
         write_json(draft.path / "runs.json", [run.to_dict() for run in runs])
         return {"runs": len(runs)}
-
-    def _seed(self, purpose: str, number: int) -> int:
-        return derive_seed(self.study.seed, purpose, number) % 2**31
-
-    def runs_of_sweep(self) -> list[Run]:
-        """The runs the design asks for."""
-        return [Run.from_dict(values) for values in self.make("design").json("runs.json")]
 
     def _sweep(self, draft: Draft) -> dict[str, Any]:
         from mixwright.store.runs import write_runs
 
-        runs = self.runs_of_sweep()
-        self._train(runs, draft)
+        runs = self.trainings.of_sweep()
+        self.trainings.train(runs, draft)
         table = self._observed(draft.path)
         write_runs(draft.path / "runs.parquet", table)
         usable, wanted = len(table.usable()), len(self.corpus.domains) + 2
@@ -490,31 +471,6 @@ class Flow:
                 f"{wanted}); {failed[0][0]} and {len(failed) - 1} others failed. Lower trainer.lr and run again."
             )
         return {"runs": len(runs), "failed": len(table) - usable}
-
-    def _train(
-        self, runs: Sequence[Run], draft: Draft, checkpoints: Mapping[str, tuple[int, ...]] | None = None
-    ) -> dict[str, verdict.Trained]:
-        """Train what is not trained yet; writes ``observations.json`` and ``trajectories.json`` into the draft."""
-        from mixwright.train.sweep import sweep
-
-        finished = sweep(
-            runs, self.study.trainer, workspace=self.workspace, corpus=self.make("tokenize"), engine=self.engine,
-            checkpoints=checkpoints or {}, on_progress=self.listener.progress,
-        )  # fmt: skip
-        observations, trajectories = [], {}
-        for one in finished:
-            observations.append(one.observation.to_dict())
-            if one.observation.status != DONE:
-                self.listener.note(f"Run {one.run.run_id} failed and is kept out: {one.observation.reason}.")
-            trajectories[one.run.run_id] = one.artifact.json("trajectory.json")
-        write_json(draft.path / "observations.json", observations)
-        write_json(draft.path / "trajectories.json", trajectories)
-        return {
-            one.run.run_id: verdict.Trained(
-                one.observation, [(p["tokens"], p["losses"]) for p in trajectories[one.run.run_id]]
-            )
-            for one in finished
-        }
 
     def _observed(self, stage: str | Path) -> Runs:
         from mixwright.core.observation import Observation
@@ -593,13 +549,6 @@ class Flow:
             return None
         return np.array([float(self.supply[name]) for name in self.law_fit.domains])
 
-    @property
-    def _large(self) -> tuple[str, int]:
-        """Size and tokens of the runs that verify and branch."""
-        if self.study.verify:
-            return self.study.verify.size, self.study.verify.tokens
-        return self.study.proxy.sizes[0], self.study.proxy.tokens
-
     def mixtures(self) -> dict[str, Mixture]:
         """The mixtures that are compared: the reference first, then uniform, the guess, the optimized."""
         name, reference = self.reference
@@ -608,34 +557,10 @@ class Flow:
             found["guess"] = self.study.mixture(self.study.verify.guess, reference.domains, "verify.guess")
         return found | {"optimized": self.optimized}
 
-    def runs_of_verify(self) -> list[Run]:
-        """Every mixture at the larger size, once per seed."""
-        assert self.study.verify is not None
-        size, tokens = self._large
-        return [
-            Run(
-                f"verify-{name}-{n}",
-                Schedule.constant(mixture, tokens),
-                ModelSize.parse(size),
-                self._seed("verify", n),
-                "verify",
-                subsample=self.subsample(tokens),
-            )
-            for n in range(self.study.verify.seeds)
-            for name, mixture in self.mixtures().items()
-        ]
-
-    def _kept(self) -> dict[str, tuple[int, ...]]:
-        """Which runs keep a checkpoint, and at which tokens: the reference runs of the final phase."""
-        if self.study.final_phase is None:
-            return {}
-        at = int(self.study.final_phase.start * self._large[1])
-        return {run.run_id: (at,) for run in self._base_runs()}
-
     def _verify(self, draft: Draft) -> dict[str, Any]:
         assert self.study.verify is not None
-        runs = self.runs_of_verify()
-        trained = self._train(runs, draft, self._kept())
+        runs = self.trainings.of_verify()
+        trained = self.trainings.train(runs, draft, self.trainings.kept())
         names = list(self.mixtures())
         usable = {
             n: [
@@ -648,14 +573,19 @@ class Flow:
         lost = [name for name, group in usable.items() if not group]
         if lost:
             raise RunsFailedError(
-                f"Every run of {', '.join(lost)} diverged at {self._large[0]}. Lower trainer.lr and run again."
+                f"Every run of {', '.join(lost)} diverged at {self.trainings.large[0]}. Lower trainer.lr and run again."
             )
         weights = np.array([self.metric_weights.get(m, 0.0) for m in self.law_fit.metrics])
         noise = self.law_fit.seed_noise(weights)
         section = verdict.compare(
-            usable, self.mixtures(), names[0], self.metric_weights, self.repeating(self._large[1]), fallback_noise=noise
+            usable,
+            self.mixtures(),
+            names[0],
+            self.metric_weights,
+            self.repeating(self.trainings.large[1]),
+            fallback_noise=noise,
         )
-        size, tokens = self._large
+        size, tokens = self.trainings.large
         section |= {
             "size": size,
             "params": ModelSize.parse(size).params,
@@ -665,40 +595,10 @@ class Flow:
         write_json(draft.path / "verify.json", section)
         return {"runs": len(runs)}
 
-    def _base_runs(self) -> list[Run]:
-        """The reference mixture at the larger size, once per seed: the same trainings as those of ``verify``."""
-        size, tokens = self._large
-        name, reference = self.reference
-        schedule = Schedule.constant(reference, tokens)
-        seeds, part = range(self.study.verify.seeds if self.study.verify else 1), self.subsample(tokens)
-        return [
-            Run(
-                f"verify-{name}-{n}", schedule, ModelSize.parse(size), self._seed("verify", n), "verify", subsample=part
-            )
-            for n in seeds
-        ]
-
-    def runs_of_branch(self) -> list[Run]:
-        """The reference runs that go on as before, then the branch of each on the upsampled mixture."""
-        from mixwright.train.branch import branch
-
-        assert self.study.final_phase is not None
-        bases, kept = self._base_runs(), self._kept()
-        weights = self.study.final_phase.weights
-        domains = bases[0].schedule.domains
-        upsampled = (
-            self.optimized if weights == "optimized" else self.study.mixture(dict(weights), domains, "final_phase")
-        )
-        branches = [
-            branch(base, kept[base.run_id][0], upsampled, run_id=f"branch-upsampled-{n}")
-            for n, base in enumerate(bases)
-        ]
-        return [*bases, *branches]
-
     def _branch(self, draft: Draft) -> dict[str, Any]:
         assert self.study.final_phase is not None
-        runs = self.runs_of_branch()
-        trained = self._train(runs, draft, self._kept())
+        runs = self.trainings.of_branch()
+        trained = self.trainings.train(runs, draft, self.trainings.kept())
         ended = [trained[run.run_id] for run in runs]
         pairs = list(zip(ended[: len(runs) // 2], ended[len(runs) // 2 :], strict=True))
         usable = [pair for pair in pairs if all(t.observation.status == DONE for t in pair)]

@@ -129,7 +129,7 @@ def _verified(section: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
 
 def _final_phase(flow: Flow, main: Recipe, section: Mapping[str, Any]) -> Recipe:
     """For a run that is under way on the reference mixture: stay on it, then switch."""
-    run = flow.runs_of_branch()[-1]
+    run = flow.trainings.of_branch()[-1]
     name = flow.reference[0]
     total = main.schedule.tokens
     schedule = Schedule.constant(run.schedule.phases[0].mixture, total).switched(

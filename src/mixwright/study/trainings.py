@@ -1,0 +1,129 @@
+"""Which runs a study wants, how they repeat their domains, and training them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from mixwright.core.mixture import Mixture
+from mixwright.core.observation import DONE
+from mixwright.core.rng import derive_seed
+from mixwright.core.run import ModelSize, Run
+from mixwright.core.schedule import Schedule
+from mixwright.store.artifact import Draft, write_json
+from mixwright.study import verdict
+
+if TYPE_CHECKING:
+    from mixwright.study.flow import Flow
+
+
+class Trainings:
+    """The runs of a study's stages. Runs that are the same training are trained once, whatever stage wants them."""
+
+    def __init__(self, flow: Flow) -> None:
+        self._flow, self._study = flow, flow.study
+
+    def seed(self, purpose: str, number: int) -> int:
+        """The seed of a run."""
+        return derive_seed(self._study.seed, purpose, number) % 2**31
+
+    def subsample(self, tokens: int) -> float:
+        """The fraction of every domain that a run of so many tokens draws from, so that it repeats like the budget's run."""
+        flow = self._flow
+        if not flow.matches_repetition or flow.budget_tokens is None:
+            return 1.0
+        return min(1.0, tokens / flow.budget_tokens)
+
+    # ---- which runs --------------------------------------------------------------------------------------------
+
+    def of_design(self, mixtures: Sequence[Mixture]) -> list[Run]:
+        """One proxy per mixture, and the first mixture again with other seeds."""
+        size, tokens = ModelSize.parse(self._study.proxy.sizes[0]), self._study.proxy.tokens
+        seeds = [(mixture, f"design-{n:03d}", 0, "design") for n, mixture in enumerate(mixtures)]
+        seeds += [(mixtures[0], f"repeat-{n}", n, "repeat") for n in range(1, self._study.design.repeats + 1)]
+        return [self._run(name, mixture, tokens, size, self.seed("sweep", n), role) for mixture, name, n, role in seeds]
+
+    def of_sweep(self) -> list[Run]:
+        """The runs the design asks for."""
+        return [Run.from_dict(values) for values in self._flow.make("design").json("runs.json")]
+
+    @property
+    def large(self) -> tuple[str, int]:
+        """Size and tokens of the runs that verify and branch."""
+        if self._study.verify:
+            return self._study.verify.size, self._study.verify.tokens
+        return self._study.proxy.sizes[0], self._study.proxy.tokens
+
+    def of_verify(self) -> list[Run]:
+        """Every mixture at the larger size, once per seed."""
+        assert self._study.verify is not None
+        return [
+            self._verifying(name, mixture, n)
+            for n in range(self._study.verify.seeds)
+            for name, mixture in self._flow.mixtures().items()
+        ]
+
+    def of_branch(self) -> list[Run]:
+        """The reference runs that go on as before, then the branch of each on the upsampled mixture."""
+        from mixwright.train.branch import branch
+
+        assert self._study.final_phase is not None
+        bases, kept, weights = self._bases(), self.kept(), self._study.final_phase.weights
+        domains = bases[0].schedule.domains
+        upsampled = (
+            self._flow.optimized if weights == "optimized" else self._study.mixture(weights, domains, "final_phase")
+        )  # fmt: skip
+        branches = [
+            branch(base, kept[base.run_id][0], upsampled, run_id=f"branch-upsampled-{n}")
+            for n, base in enumerate(bases)
+        ]
+        return [*bases, *branches]
+
+    def kept(self) -> dict[str, tuple[int, ...]]:
+        """Which runs keep a checkpoint, and at which tokens: the reference runs of the final phase."""
+        if self._study.final_phase is None:
+            return {}
+        at = int(self._study.final_phase.start * self.large[1])
+        return {run.run_id: (at,) for run in self._bases()}
+
+    def _bases(self) -> list[Run]:
+        """The reference mixture at the larger size, once per seed: the same trainings as those of ``verify``."""
+        seeds = range(self._study.verify.seeds if self._study.verify else 1)
+        return [self._verifying(*self._flow.reference, n) for n in seeds]
+
+    def _verifying(self, name: str, mixture: Mixture, number: int) -> Run:
+        size, tokens = self.large
+        seed = self.seed("verify", number)
+        return self._run(f"verify-{name}-{number}", mixture, tokens, ModelSize.parse(size), seed, "verify")
+
+    def _run(self, name: str, mixture: Mixture, tokens: int, size: ModelSize, seed: int, role: str) -> Run:
+        schedule = Schedule.constant(mixture, tokens)
+        return Run(name, schedule, size, seed, role, subsample=self.subsample(tokens))
+
+    # ---- training them -----------------------------------------------------------------------------------------
+
+    def train(
+        self, runs: Sequence[Run], draft: Draft, checkpoints: Mapping[str, tuple[int, ...]] | None = None
+    ) -> dict[str, verdict.Trained]:
+        """Train what is not trained yet; writes ``observations.json`` and ``trajectories.json`` into the draft."""
+        from mixwright.train.sweep import sweep
+
+        flow = self._flow
+        finished = sweep(
+            runs, self._study.trainer, workspace=flow.workspace, corpus=flow.make("tokenize"), engine=flow.engine,
+            checkpoints=checkpoints or {}, on_progress=flow.listener.progress,
+        )  # fmt: skip
+        observations, trajectories = [], {}
+        for one in finished:
+            observations.append(one.observation.to_dict())
+            if one.observation.status != DONE:
+                flow.listener.note(f"Run {one.run.run_id} failed and is kept out: {one.observation.reason}.")
+            trajectories[one.run.run_id] = one.artifact.json("trajectory.json")
+        write_json(draft.path / "observations.json", observations)
+        write_json(draft.path / "trajectories.json", trajectories)
+        return {
+            one.run.run_id: verdict.Trained(
+                one.observation, [(p["tokens"], p["losses"]) for p in trajectories[one.run.run_id]]
+            )
+            for one in finished
+        }
