@@ -36,3 +36,18 @@ def slow(progress: Callable[..., None], path: str) -> None:
         Path(path).write_text(f"{os.getpid()} {step}")
         progress(step / 600)
         time.sleep(0.05)
+
+
+def stamp(progress: Callable[..., None], path: str, seconds: float) -> list[float]:
+    """When it began and ended; ``path`` is written at the beginning."""
+    begun = time.time()
+    Path(path).write_text(str(os.getpid()))
+    while time.time() - begun < seconds:
+        progress((time.time() - begun) / seconds, pid=os.getpid())
+        time.sleep(0.02)
+    return [begun, time.time()]
+
+
+def gpus(progress: Callable[..., None]) -> str | None:
+    del progress
+    return os.environ.get("CUDA_VISIBLE_DEVICES")

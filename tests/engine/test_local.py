@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from mixwright.engine.local import LocalEngine
+from mixwright.engine.local import LocalEngine, gpus
 from mixwright.engine.task import Outcome, Task
 
 HERE = str(Path(__file__).parent)
@@ -91,3 +91,58 @@ def test_closing_the_iterator_stops_what_runs(tmp_path: Path) -> None:
     before = [m.read_text() if m.exists() else "" for m in marks]
     time.sleep(0.3)
     assert [m.read_text() if m.exists() else "" for m in marks] == before
+
+
+@pytest.mark.parametrize("kind", ["processes", "threads"])
+def test_tasks_are_added_while_others_run(kind: Any) -> None:
+    found = []
+    with LocalEngine(2, kind).session() as session:
+        for n in range(3):
+            session.submit(task(str(n), "square", {"number": n}))
+        for outcome in session:
+            found.append(outcome.value)
+            if outcome.value is not None and 1 < outcome.value < 1000:
+                session.submit(task("next", "square", {"number": outcome.value}))
+    assert sorted(found) == [0, 1, 4, 16, 256, 65536]
+
+
+def test_the_dearest_of_those_that_wait_starts_first() -> None:
+    costs = {"cheap": 1, "dear": 9, "middle": 5}
+    outcomes = LocalEngine(1).run([task(name, "square", {"number": 1}, cost=cost) for name, cost in costs.items()])
+    assert [outcome.task.name for outcome in outcomes] == ["dear", "middle", "cheap"]
+
+
+def overlap(one: list[float], other: list[float]) -> bool:
+    return max(one[0], other[0]) < min(one[1], other[1])
+
+
+def test_a_task_takes_as_many_slots_as_it_has_threads(tmp_path: Path) -> None:
+    def stamp(name: str, **more: Any) -> Task:
+        return task(name, "stamp", {"path": str(tmp_path / name), "seconds": 0.3}, **more)
+
+    outcomes = run(
+        LocalEngine(2), [stamp("wide", threads=2, cost=9), stamp("a"), stamp("b"), stamp("wider", threads=5, cost=0)]
+    )
+    wide, a, b, wider = (outcomes[name].value for name in ("wide", "a", "b", "wider"))
+    assert not overlap(wide, a)
+    assert not overlap(wide, b)
+    assert not any(overlap(wider, other) for other in (wide, a, b)), (
+        "it has more threads than there are slots: it runs alone"
+    )
+
+
+def test_tasks_that_want_a_gpu_get_one_each_of_those_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
+    assert gpus() == ("4", "7")
+    outcomes = run(LocalEngine(4), [*(task(str(n), "gpus", gpus=1) for n in range(3)), task("all", "gpus", gpus=9)])
+    assert {outcomes[str(n)].value for n in range(3)} <= {"4", "7"}
+    assert outcomes["all"].value == "4,7"
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
+    assert gpus() == ()
+
+
+def test_two_tasks_with_one_lock_are_not_at_work_together(tmp_path: Path) -> None:
+    lock = str(tmp_path / "folder" / ".lock")
+    tasks = [task(name, "stamp", {"path": str(tmp_path / name), "seconds": 0.2}, locks=(lock,)) for name in "ab"]
+    outcomes = run(LocalEngine(2), tasks)
+    assert not overlap(outcomes["a"].value, outcomes["b"].value)

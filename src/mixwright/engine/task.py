@@ -9,13 +9,17 @@ from __future__ import annotations
 import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 from mixwright.core.errors import DataError, ResourceError, RunsFailedError, StudyError
 
 #: ``progress(fraction, **facts)``: how far a task is, 0..1, and what it wants to show (JSON values)
 Progress = Callable[..., None]
+#: ``on_progress(task name, fraction, facts)``: what an engine tells while tasks run
+OnProgress = Callable[[str, float, dict[str, Any]], None]
 
 
 @dataclass(frozen=True)
@@ -23,7 +27,9 @@ class Task:
     """``function`` (``package.module:name``) is called as ``function(progress, **arguments)``.
 
     ``cost`` is an estimate in CPU-seconds (dear tasks start first). ``threads`` and ``environment`` are set before the
-    task's process starts.
+    task's process starts; it takes as many of the engine's slots as it has threads, and ``gpus`` GPUs where there are any.
+    ``locks`` are files: no two processes are at tasks with the same one at a time, so that what a stopped or unreachable
+    process may still be writing is left to it until it is gone.
     """
 
     name: str
@@ -32,6 +38,8 @@ class Task:
     cost: float = 1.0
     threads: int = 1
     environment: Mapping[str, str] = field(default_factory=dict)
+    gpus: int = 0
+    locks: tuple[str, ...] = ()
 
     def call(self, progress: Progress) -> Any:
         """Run it here."""
@@ -65,6 +73,39 @@ class Outcome:
         raise RuntimeError(f"{self.error}\n{self.trace}".strip())
 
 
+class Session(ABC):
+    """Tasks on their way: ``submit`` some, then iterate over their outcomes and submit more as these come.
+
+    The iteration ends when every task submitted has had its outcome. Of the tasks that wait, the dearest starts first. A
+    task that fails or whose process dies has an outcome with its error; the others go on. Leaving the ``with`` block stops
+    what is running.
+    """
+
+    @abstractmethod
+    def submit(self, task: Task) -> None:
+        """Let a task run as soon as there is room for it."""
+
+    @abstractmethod
+    def _next(self) -> Outcome | None:
+        """The next outcome, waited for; None when nothing is left."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Stop what is running and forget what waits."""
+
+    def __iter__(self) -> Iterator[Outcome]:
+        while (outcome := self._next()) is not None:
+            yield outcome
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
 class Engine(ABC):
     """Where tasks run."""
 
@@ -74,11 +115,12 @@ class Engine(ABC):
         """How many one-thread tasks run at once."""
 
     @abstractmethod
-    def run(
-        self, tasks: Sequence[Task], on_progress: Callable[[str, float, dict[str, Any]], None] | None = None
-    ) -> Iterator[Outcome]:
-        """Run all tasks, dearest first; yield each outcome as it comes. ``on_progress(task name, fraction, facts)``.
+    def session(self, on_progress: OnProgress | None = None) -> Session:
+        """A session of this engine; ``on_progress`` is called from the thread that iterates over the outcomes."""
 
-        A task that fails or whose process dies yields an outcome with its error; the others go on. Closing the
-        iterator stops what is running.
-        """
+    def run(self, tasks: Sequence[Task], on_progress: OnProgress | None = None) -> Iterator[Outcome]:
+        """Run all tasks, dearest first; yield each outcome as it comes. Closing the iterator stops what is running."""
+        with closing(self.session(on_progress)) as session:
+            for task in tasks:
+                session.submit(task)
+            yield from session

@@ -55,8 +55,8 @@ def main() -> None:
                 send(type="progress", fraction=float(fraction), facts=facts)
 
         cpu = time.process_time()
-        task = Task("task", request["function"], request["arguments"])
-        reply = attempt(lambda task=task, progress=progress: task.call(progress))  # type: ignore[misc]
+        task = Task("task", request["function"], request["arguments"], locks=tuple(request["locks"]))
+        reply = attempt(task, progress)
         send(type="done", cpu_seconds=time.process_time() - cpu, **reply)
 
 
