@@ -11,7 +11,7 @@ from mixwright.core.rng import derive_seed
 from mixwright.core.run import ModelSize, Run
 from mixwright.core.schedule import Schedule
 from mixwright.store.artifact import Draft, write_json
-from mixwright.study import verdict
+from mixwright.study import epochs, verdict
 
 if TYPE_CHECKING:
     from mixwright.study.flow import Flow
@@ -109,6 +109,8 @@ class Trainings:
         from mixwright.train.sweep import sweep
 
         flow = self._flow
+        for sentence in epochs.notes(runs, flow.supply):
+            flow.listener.note(sentence)
         finished = sweep(
             runs, self._study.trainer, workspace=flow.workspace, corpus=flow.make("tokenize"), engine=flow.engine,
             checkpoints=checkpoints or {}, on_progress=flow.listener.progress,
