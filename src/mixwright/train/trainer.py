@@ -18,8 +18,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
+from mixwright.core.mixture import Mixture
 from mixwright.core.observation import Observation
 from mixwright.core.run import Run
 from mixwright.engine.task import Task
@@ -75,6 +76,14 @@ class Trainer(ABC):
         run: ``progress(fraction, run=run_id, **facts)``. Called again, it goes on with the runs that are not finished.
         """
         raise NotImplementedError(f"{type(self).__name__} trains one run at a time")
+
+    def placed(self, folder: Path) -> Self:
+        """The same trainer with the relative paths among its settings taken from ``folder``, the study file's."""
+        return self
+
+    def mixtures(self, domains: Sequence[str]) -> list[Mixture] | None:
+        """The mixtures over ``domains`` it can train, where it cannot train any (None): a design must keep to them."""
+        return None
 
     def identity(self) -> dict[str, Any]:
         """The settings that decide what comes out of a run, with the trainer's import path: part of a run's key."""
