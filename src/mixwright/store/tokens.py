@@ -1,18 +1,17 @@
-"""Tokens on disk: a folder per domain with ``.bin``/``.idx`` shards in Megatron's layout and a manifest.
+"""Tokens on disk: a folder per domain of ``.bin``/``.idx`` shards in Megatron's layout, and a manifest.
 
-``NNN.bin`` holds the ids back to back. ``NNN.idx`` is, little endian: the magic ``MMIDIDX\\0\\0``, u64 version 1, u8
-dtype code (8 uint16, 4 int32), u64 sequence count, u64 document count, int32 sequence lengths, int64 byte offsets,
-int64 document boundaries (megatron-core's ``indexed_dataset.py``). Here every sequence is one document and ends with
-the end-of-document id. ``manifest.json`` (schema ``mixwright/tokens/1``) names tokenizer, dtype, counts and checksums;
-``counts.npy`` holds how often each id occurs, int64 ``(vocab,)``.
+``manifest.json`` (schema ``mixwright/tokens/2``), written last, names tokenizer, dtype, end-of-document id, the shards
+in their order with their tokens and documents, and the SHA-256 of every file; ``counts.npy`` holds how often each id
+occurs, int64 ``(vocab,)``. ``mixwright/tokens/1``, one shard ``000`` that the manifest does not list, is read as well.
+Windows are cut from the shards laid end to end: a shard's end is no border. ``store/shards.py`` has the layout.
 """
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -20,82 +19,68 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mixwright.core.errors import DataError
-from mixwright.store.artifact import MANIFEST, file_hash, read_json, write_json, written_aside
+from mixwright.store.artifact import MANIFEST, content_key, file_hash, write_json, written_aside
+from mixwright.store.place import Place
+from mixwright.store.shards import ShardWriter, Written, clear_records, dtype_for, read_index
 
-SCHEMA = "mixwright/tokens/1"
-_MAGIC = b"MMIDIDX\x00\x00"
-_CODES = {"uint16": 8, "int32": 4}
-_DTYPES: dict[int, type[np.uint16] | type[np.int32]] = {8: np.uint16, 4: np.int32}
+__all__ = ["SCHEMA", "Shard", "TokenStore", "dtype_for", "read_index", "seal_tokens", "write_tokens"]
 
-
-def dtype_for(vocab: int) -> str:
-    """``uint16`` while every id fits, else ``int32`` (uint32 is not in Megatron's list)."""
-    return "uint16" if vocab <= 65_536 else "int32"
+SCHEMA = "mixwright/tokens/2"
 
 
-def write_tokens(
-    folder: Path, documents: Sequence[NDArray[Any]], *, vocab: int, tokenizer: str, end: int, text_bytes: int
-) -> dict[str, Any]:
-    """Write one shard of token ids (one array per document, each ending with ``end``) and the folder's manifest.
+@dataclass(frozen=True)
+class Shard:
+    """A file of ids: ``file`` is its path or URL, ``start`` its first token's place among those of all shards.
 
-    Every file is written aside and renamed, the manifest last. Returns the manifest. ``text_bytes`` are the UTF-8
-    bytes of the documents' text. Raises DataError for an id outside ``0..vocab-1``.
+    ``index`` is the file that says where its documents end ("": there is none).
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    name = dtype_for(vocab)
-    dtype = np.dtype(name)
-    lengths = np.array([len(document) for document in documents], dtype=np.int32)
-    ids = np.concatenate(documents) if documents else np.zeros(0, dtype=np.int64)
-    if ids.size and (ids.min() < 0 or ids.max() >= vocab):
-        raise DataError(f"{folder}: token ids must lie in 0..{vocab - 1}; found {ids.min()}..{ids.max()}.")
-    with written_aside(folder / "000.bin") as path:
-        ids.astype(dtype).tofile(path)
-    offsets = np.concatenate([[0], np.cumsum(lengths[:-1], dtype=np.int64)]).astype(np.int64) * dtype.itemsize
-    with written_aside(folder / "000.idx") as path, path.open("wb") as stream:
-        stream.write(_MAGIC)
-        stream.write(struct.pack("<QBQQ", 1, _CODES[name], len(lengths), len(lengths) + 1))
-        stream.write(lengths.tobytes())
-        stream.write(offsets[: len(lengths)].tobytes())
-        stream.write(np.arange(len(lengths) + 1, dtype=np.int64).tobytes())
-    with written_aside(folder / "counts.npy") as path, path.open("wb") as stream:
-        np.save(stream, np.bincount(ids, minlength=vocab).astype(np.int64))
-    manifest = {
-        "schema": SCHEMA,
-        "dtype": name,
-        "vocab": vocab,
-        "tokenizer": tokenizer,
-        "end": end,
-        "tokens": int(ids.size),
-        "documents": len(lengths),
-        "text_bytes": int(text_bytes),
-        "files": {file: file_hash(folder / file) for file in ("000.bin", "000.idx", "counts.npy")},
-    }
-    write_json(folder / MANIFEST, manifest)
-    return manifest
+
+    file: str
+    tokens: int
+    start: int
+    documents: int = 0
+    index: str = ""
 
 
 @dataclass(frozen=True)
 class TokenStore:
-    """The tokens of one folder, memory-mapped; opening costs the manifest, reading a window one copy."""
+    """The tokens of one domain. Opening costs the manifest and a look at the files' sizes, nothing with their length.
 
-    folder: Path
+    ``shards`` are those that hold tokens, in order. ``manifest`` is what is known of them (see ``docs/tokens.md``).
+    """
+
+    place: Place
     manifest: Mapping[str, Any]
+    shards: tuple[Shard, ...]
 
     @classmethod
-    def open(cls, folder: Path) -> TokenStore:
-        """Open a folder; DataError if there is no manifest, it is newer, or a shard has the wrong size."""
-        if not (folder / MANIFEST).is_file():
-            raise DataError(f"{folder} holds no complete token store (no {MANIFEST}). Run mixwright tokenize.")
-        manifest = read_json(folder / MANIFEST)
-        if manifest.get("schema") != SCHEMA:
-            raise DataError(f"{folder} is in the form {manifest.get('schema')!r}; this version reads {SCHEMA!r}.")
-        store = cls(folder, manifest)
-        size, wanted = (folder / "000.bin").stat().st_size, manifest["tokens"] * np.dtype(manifest["dtype"]).itemsize
-        if size != wanted:
-            raise DataError(
-                f"{folder / '000.bin'} has {size} bytes, not the {wanted} its manifest says: it is damaged."
-            )
-        return store
+    def open(cls, place: Path | str | Place, options: Mapping[str, Any] | None = None) -> TokenStore:
+        """Open a folder, or a URL that fsspec knows (``options`` go to its file system).
+
+        Raises DataError if there is no manifest, it is no store's or a newer one's, or a shard has the wrong size.
+        """
+        from mixwright.store.token_checks import read_manifest
+
+        where = Place.of(place, options)
+        manifest = read_manifest(where)
+        size = np.dtype(manifest["dtype"]).itemsize
+        found, shards, start = where.sizes(), [], 0
+        for entry in manifest["shards"]:
+            file = f"{entry['name']}.bin"
+            if file not in found:
+                raise DataError(
+                    f"{where / file} is missing, though the manifest names it. Copy it again or tokenize again."
+                )
+            if found[file] != entry["tokens"] * size:
+                raise DataError(
+                    f"{where / file} has {found[file]} bytes, not the {entry['tokens'] * size} its manifest says: it is "
+                    "damaged. Copy it again or tokenize again."
+                )
+            if entry["tokens"]:
+                index = str(where / f"{entry['name']}.idx")
+                shards.append(Shard(str(where / file), entry["tokens"], start, entry["documents"], index))
+            start += entry["tokens"]
+        return cls(where, manifest, tuple(shards))
 
     @property
     def tokens(self) -> int:
@@ -107,17 +92,71 @@ class TokenStore:
         """Number of ids of its tokenizer."""
         return int(self.manifest["vocab"])
 
-    @cached_property
-    def ids(self) -> NDArray[Any]:
-        """All ids, ``(tokens,)``, memory-mapped."""
-        if not self.tokens:
-            return np.zeros(0, dtype=self.manifest["dtype"])
-        return np.memmap(self.folder / "000.bin", dtype=self.manifest["dtype"], mode="r")
+    @property
+    def end(self) -> int:
+        """The id that ends every document."""
+        return int(self.manifest["end"])
+
+    @property
+    def tokenizer(self) -> str:
+        """The hash of its tokenizer ("" where unknown)."""
+        return str(self.manifest["tokenizer"])
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """How ids are stored: uint16 or int32."""
+        return np.dtype(self.manifest["dtype"])
+
+    @property
+    def fingerprint(self) -> str:
+        """The hash of all ids: the checksum of a single shard, a hash of the checksums of several."""
+        files = self.manifest["files"]
+        sums = [str(files[f"{entry['name']}.bin"]) for entry in self.manifest["shards"]]
+        return sums[0] if len(sums) == 1 else content_key(sums)
 
     @cached_property
     def counts(self) -> NDArray[np.int64]:
         """How often each id occurs, ``(vocab,)``."""
-        return np.asarray(np.load(self.folder / "counts.npy"), dtype=np.int64)
+        return np.asarray(np.load(BytesIO((self.place / "counts.npy").read()), allow_pickle=False), dtype=np.int64)
+
+    @cached_property
+    def ids(self) -> NDArray[Any]:
+        """All ids, ``(tokens,)``: memory-mapped where there is one local shard; otherwise a copy in memory."""
+        parts = [self.shard_ids(number) for number in range(len(self.shards))]
+        return parts[0] if len(parts) == 1 else np.concatenate([np.zeros(0, self.dtype), *parts])
+
+    def shard_ids(self, number: int) -> NDArray[Any]:
+        """The ids of ``shards[number]``, ``(tokens,)``: memory-mapped where it is local, else read as a whole."""
+        shard = self.shards[number]
+        where = Place(shard.file, self.place.options)
+        if where.path is None:
+            return np.frombuffer(where.read(), dtype=self.dtype, count=shard.tokens)
+        if number not in self._maps:
+            self._maps[number] = np.memmap(where.path, dtype=self.dtype, mode="r", shape=(shard.tokens,))
+        return self._maps[number]
+
+    def slice(self, start: int, stop: int) -> NDArray[Any]:
+        """The ids from ``start`` to ``stop`` of the shards laid end to end; reads no more than these."""
+        size, parts = self.dtype.itemsize, []
+        for number in range(max(0, int(np.searchsorted(self._starts, start, "right")) - 1), len(self.shards)):
+            shard = self.shards[number]
+            first, last = max(start - shard.start, 0), min(stop - shard.start, shard.tokens)
+            if shard.start >= stop:
+                break
+            if self.place.path is not None:
+                parts.append(self.shard_ids(number)[first:last])
+            else:
+                content = Place(shard.file, self.place.options).read(first * size, last * size)
+                parts.append(np.frombuffer(content, dtype=self.dtype))
+        return parts[0] if len(parts) == 1 else np.concatenate([np.zeros(0, self.dtype), *parts])
+
+    @cached_property
+    def _maps(self) -> dict[int, NDArray[Any]]:
+        return {}
+
+    @cached_property
+    def _starts(self) -> NDArray[np.int64]:
+        return np.array([shard.start for shard in self.shards], dtype=np.int64)
 
     def windows(self, seq_len: int) -> int:
         """How many windows of ``seq_len`` inputs, each with its ``seq_len`` next tokens, it holds."""
@@ -125,29 +164,62 @@ class TokenStore:
 
     def window(self, number: int, seq_len: int) -> NDArray[Any]:
         """Window ``number``: ``seq_len + 1`` ids; inputs are all but the last, labels all but the first."""
-        return self.ids[number * seq_len : (number + 1) * seq_len + 1]
+        return self.slice(number * seq_len, (number + 1) * seq_len + 1)
 
     def check(self) -> None:
-        """Read everything and compare checksums; DataError names the file that has changed."""
-        for name, wanted in self.manifest["files"].items():
-            if file_hash(self.folder / name) != wanted:
-                raise DataError(f"{self.folder / name} has changed since it was written: its checksum is another.")
+        """Read everything in bounded memory; DataError names the file that has changed, and ids beyond the vocabulary."""
+        from mixwright.store.token_checks import check
+
+        check(self)
 
 
-def read_index(path: Path) -> tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.int64], str]:
-    """A ``.idx`` file: sequence lengths, byte offsets, document boundaries, dtype name. DataError if it is none."""
-    content = path.read_bytes()
-    head = struct.calcsize("<QBQQ")
-    if content[: len(_MAGIC)] != _MAGIC or len(content) < len(_MAGIC) + head:
-        raise DataError(f"{path} is not a Megatron index: it does not begin with MMIDIDX.")
-    version, code, sequences, documents = struct.unpack_from("<QBQQ", content, len(_MAGIC))
-    if version != 1 or code not in _DTYPES:
-        raise DataError(f"{path}: version {version} with dtype code {code} is not known (1 with 4 or 8 is).")
-    at = len(_MAGIC) + head
-    wanted = at + 12 * sequences + 8 * documents
-    if len(content) != wanted:
-        raise DataError(f"{path} has {len(content)} bytes, not the {wanted} its header says: it is truncated.")
-    lengths = np.frombuffer(content, np.int32, sequences, at)
-    offsets = np.frombuffer(content, np.int64, sequences, at + 4 * sequences)
-    bounds = np.frombuffer(content, np.int64, documents, at + 12 * sequences)
-    return lengths, offsets, bounds, np.dtype(_DTYPES[code]).name
+def write_tokens(
+    folder: Path, documents: Sequence[NDArray[Any]], *, vocab: int, tokenizer: str, end: int, text_bytes: int,
+    shard_tokens: int = 0,
+) -> dict[str, Any]:  # fmt: skip
+    """Write token ids (one array per document, each ending with ``end``) and the folder's manifest, which is returned.
+
+    A shard is closed once it holds ``shard_tokens`` tokens (0: all goes into one). ``text_bytes`` are the UTF-8 bytes of
+    the documents' text. Raises DataError for an id outside ``0..vocab-1``.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    rest, written = list(documents), []
+    while rest or not written:
+        with ShardWriter(folder, f"{len(written):03d}", vocab=vocab) as writer:
+            while rest and not (shard_tokens and writer.tokens >= shard_tokens):
+                writer.add(rest.pop(0))
+        assert writer.record is not None
+        written.append(writer.record)
+    return seal_tokens(folder, written, vocab=vocab, tokenizer=tokenizer, end=end, text_bytes=text_bytes)
+
+
+def seal_tokens(
+    folder: Path, shards: Sequence[Written], *, vocab: int, tokenizer: str, end: int, text_bytes: int | None = None,
+    about: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """Make a store of finished shards: add up their counts, write the manifest last and return it.
+
+    ``about`` is kept in the manifest for people. Cost: reading no tokens.
+    """
+    counts = np.zeros(vocab, dtype=np.int64)
+    for shard in shards:
+        counts += shard.counts(folder)
+    with written_aside(folder / "counts.npy") as path, path.open("wb") as stream:
+        np.save(stream, counts)
+    files = {f"{shard.name}.{kind}": getattr(shard, kind) for shard in shards for kind in ("bin", "idx")}
+    manifest = {
+        "schema": SCHEMA,
+        "dtype": dtype_for(vocab),
+        "vocab": vocab,
+        "tokenizer": tokenizer,
+        "end": end,
+        "tokens": sum(shard.tokens for shard in shards),
+        "documents": sum(shard.documents for shard in shards),
+        "text_bytes": sum(shard.text_bytes for shard in shards) if text_bytes is None else int(text_bytes),
+        "shards": [{"name": shard.name, "tokens": shard.tokens, "documents": shard.documents} for shard in shards],
+        "files": files | {"counts.npy": file_hash(folder / "counts.npy")},
+        **({"about": dict(about)} if about else {}),
+    }
+    write_json(folder / MANIFEST, manifest)
+    clear_records(folder, (shard.name for shard in shards))
+    return manifest
