@@ -32,7 +32,7 @@ def holder(tmp_path: Path):
 
 def test_a_second_process_waits_until_the_first_is_killed(tmp_path: Path, holder: subprocess.Popen[bytes]) -> None:
     with (
-        pytest.raises(StudyError, match="is still at work in .*/a and does not end"),
+        pytest.raises(StudyError, match=r"is still at work in .*/a and does not end"),
         held([str(tmp_path / "a/.lock")], 0.2),
     ):
         pytest.fail("two processes in one folder")

@@ -198,10 +198,13 @@ class _Threads(Session):
 class Child:
     """A worker process: tasks go in, its messages come out on a thread of this process.
 
-    ``hear`` gets every message, and None when the process has ended; ``how_it_ended`` then says how.
+    ``hear`` gets every message, and None when the process has ended; ``how_it_ended`` then says how. It works in ``folder``,
+    by default that of this process.
     """
 
-    def __init__(self, threads: int, environment: Mapping[str, str], hear: Callable[[Message], None]) -> None:
+    def __init__(
+        self, threads: int, environment: Mapping[str, str], hear: Callable[[Message], None], folder: str | None = None
+    ) -> None:
         limits = (
             "OMP_NUM_THREADS",
             "MKL_NUM_THREADS",
@@ -216,6 +219,7 @@ class Child:
             stdout=subprocess.PIPE,
             stderr=self._log,
             env=os.environ | dict.fromkeys(limits, str(threads)) | dict(environment),
+            cwd=folder,
         )
         assert self.process.stdout is not None
         self._listener = threading.Thread(target=self._listen, args=(self.process.stdout, hear), daemon=True)
