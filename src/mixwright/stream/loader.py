@@ -3,31 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mixwright.core.errors import DataError
-from mixwright.core.rng import derive_seed
-from mixwright.core.schedule import Schedule
+from mixwright.core.mixture import Mixture
+from mixwright.core.rng import derive_seeds
+from mixwright.core.schedule import Phase, Schedule
 from mixwright.store.tokens import TokenStore
-from mixwright.stream.order import ORDER_VERSION, Plan, order
+from mixwright.stream.blocks import BlockCache
+from mixwright.stream.order import ORDER_VERSION, Plan, PlannedPhase, order, stretch
 from mixwright.stream.permutation import permute, rectangle
+from mixwright.stream.reading import Windows
 
 SCHEMA = "mixwright/stream/1"
-#: Positions whose order is computed at once; the vector operations' fixed cost vanishes beyond a few thousand.
-_AHEAD = 4096
+Ints = NDArray[np.int64]
+
+#: Positions whose order is computed at once: few after a jump, so that resuming is quick, then more, until the vector
+#: operations' fixed cost is small against their work.
+_FIRST, _MOST = 256, 4096
 
 
 class MixtureStream(Iterator[NDArray[Any]]):
     """Batches ``(batch / world, seq_len + 1)`` of token ids, uint16 or int32 as stored, until the schedule ends.
 
     Inputs are all columns but the last, labels all but the first. ``stores`` maps each domain of ``schedule`` to its
-    tokens. ``batch`` is the *global* batch in windows and fixes the data; rank ``rank`` of ``world`` takes every
-    ``world``-th row of it, rows being dealt in an order of their own for each batch, so that no rank meets a pattern
-    of domains.
+    tokens, here or behind a URL; what comes from URLs is kept in ``cache`` (by default ``BlockCache.of_user()``).
+    ``batch`` is the *global* batch in windows and fixes the data; rank ``rank`` of ``world`` takes every ``world``-th row
+    of it, rows being dealt in an order of their own for each batch, so that no rank meets a pattern of domains. With
+    ``subsample`` f each domain draws only from ``max(1, round(f * windows))`` of its windows, the same in every epoch.
 
     The state is one position (in windows, at a batch boundary) and the fingerprint of the plan until there: any
     other ``rank`` and ``world`` goes on from it with the same windows, and so does a stream of another plan with the
@@ -45,19 +52,20 @@ class MixtureStream(Iterator[NDArray[Any]]):
         batch: int,
         rank: int = 0,
         world: int = 1,
+        subsample: float = 1.0,
+        cache: BlockCache | None = None,
     ) -> None:
         if world < 1 or not 0 <= rank < world or batch % world:
             raise DataError(
                 f"Rank {rank} of {world} cannot take its part of a batch of {batch} windows: "
                 "batch must be a multiple of world, and rank below it."
             )
-        self.plan = plan_for(stores, schedule, seed, seq_len=seq_len, batch=batch)
-        self._schedule = schedule
+        self.plan = plan_for(stores, schedule, seed, seq_len=seq_len, batch=batch, subsample=subsample)
+        self.schedule = schedule
         self.rank, self.world = rank, world
-        self._windows = [_windows(stores[name], seq_len) if name in stores else None for name in schedule.domains]
-        self._dtype = np.result_type(*(view.dtype for view in self._windows if view is not None))
-        self._position = 0
-        self._drawn: tuple[int, NDArray[np.int64], NDArray[np.int64]] = (0, _NONE, _NONE)
+        self._built, self._extended = (self.plan, schedule), False
+        self._windows = Windows([stores.get(name) for name in schedule.domains], seq_len, cache)
+        self._go_to(0)
 
     @property
     def position(self) -> int:
@@ -69,61 +77,141 @@ class MixtureStream(Iterator[NDArray[Any]]):
         """Batches drawn so far."""
         return self._position // self.plan.batch
 
+    @property
+    def last(self) -> tuple[Ints, Ints, Ints]:
+        """Domain, epoch and window of each row of the batch delivered last, ``(batch / world,)`` each; empty before the first."""
+        rows = self._last
+        return self._drawn.domain[rows], self._drawn.epoch[rows], self._drawn.window[rows]
+
     def __next__(self) -> NDArray[Any]:
         if self._position >= self.plan.windows:
             raise StopIteration
-        domain, window = self._next_rows()
-        out = np.empty((domain.size, self.plan.seq_len + 1), dtype=self._dtype)
-        for d in np.unique(domain):
-            rows, view = np.flatnonzero(domain == d), self._windows[d]
-            assert view is not None
-            out[rows] = view[window[rows]]
-        self._position += self.plan.batch
+        if self._position >= self._drawn.end:
+            self._look_ahead()
+        drawn, rows = self._drawn, self.plan.batch // self.world
+        first = (self._position - drawn.start) // self.world
+        here = slice(first, first + rows)
+        out = self._windows.read(drawn.places[here], drawn.domain[here], drawn.window[here])
+        self._position, self._last = self._position + self.plan.batch, here
         return out
 
+    def extend(self, schedule: Schedule) -> None:
+        """Go on by ``schedule``, the whole of it with its past, from the next batch on.
+
+        What has been drawn must be as ``schedule`` says, and stays as it is; everything after may be another: weights,
+        phases, length. ``schedule.switched(at, mixture)`` makes one. The change is part of the state. Raises DataError
+        for another past, and for a schedule that ends before what has been drawn.
+        """
+        if schedule.domains != self.plan.domains:
+            raise DataError(
+                f"The schedule's domains are {', '.join(schedule.domains)}, the stream's {', '.join(self.plan.domains)}: "
+                "they must be the same, in this order. Give a domain that is not to be drawn the weight 0."
+            )
+        plan = self.plan.following(schedule, [phase.variant for phase in self._begun()])
+        at = self._position
+        if at and (plan.windows < at or plan.fingerprint(at) != self.plan.fingerprint(at)):
+            raise DataError(
+                f"The schedule differs from what has been drawn in the first {self.step:,} batches "
+                f"({self._position * self.plan.seq_len:,} tokens), which nothing can change. Keep these tokens as they were; "
+                "only what comes after may be another."
+            )
+        self._adopt(plan, schedule, extended=True)
+
+    def change(self, mixture: Mixture) -> None:
+        """Draw by ``mixture`` from the next batch to the schedule's end (see ``extend``)."""
+        rest = self.schedule.tokens - self._position * self.plan.seq_len
+        if rest <= 0:
+            raise DataError("The schedule has ended: there is nothing left whose weights could change. Use extend.")
+        past = [
+            Phase((min(phase.end, self._position) - phase.start) * self.plan.seq_len, self._mixture(phase))
+            for phase in self._begun()
+        ]
+        self.extend(Schedule((*past, Phase(rest, mixture.over(self.plan.domains)))))
+
     def state_dict(self) -> dict[str, Any]:
-        """``position`` and what it belongs to; plain values."""
-        return {
+        """``position`` and what it belongs to, and the schedule if it was extended; plain values."""
+        state = {
             "schema": SCHEMA,
             "order_version": ORDER_VERSION,
             "position": self._position,
             "plan": self.plan.fingerprint(self._position),
-            "variants": [phase.variant for phase in self.plan.phases if phase.start < self._position],
+            "variants": [phase.variant for phase in self._begun()],
         }
+        if self._extended:
+            state["extended"] = {"built_as": self._built[0].fingerprint(), "schedule": self.schedule.to_dict()}
+        return state
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from ``state``. Raises DataError when it was written under a plan with another past."""
+        """Go on from ``state``. Raises DataError when it was written under a plan with another past.
+
+        A stream built as the one that wrote the state was built takes over the schedule it had been extended to.
+        """
         if state.get("schema") != SCHEMA or state.get("order_version") != ORDER_VERSION:
             raise DataError(
                 f"The state was written as {state.get('schema')!r} with order version {state.get('order_version')}; "
                 f"this version goes on from {SCHEMA!r} with {ORDER_VERSION}. Use the mixwright that wrote it."
             )
+        plan, schedule = self._built
+        extended = state.get("extended")
+        taken_over = bool(extended) and extended["built_as"] == plan.fingerprint()
+        if taken_over:
+            schedule = Schedule.from_dict(extended["schedule"])
+            plan = plan.following(schedule, state["variants"])
         position = int(state["position"])
-        if not 0 <= position <= self.plan.windows or position % self.plan.batch:
+        if not 0 <= position <= plan.windows or position % plan.batch:
             raise DataError(
-                f"The state's position {position:,} is no batch boundary of this plan of {self.plan.windows:,} windows "
-                f"in batches of {self.plan.batch}."
+                f"The state's position {position:,} is no batch boundary of this plan of {plan.windows:,} windows "
+                f"in batches of {plan.batch}."
             )
-        plan = self.plan.rounded(self._schedule, state["variants"])
+        plan = plan.rounded(schedule, state["variants"])
         if state["plan"] != plan.fingerprint(position):
             raise DataError(
                 f"The state belongs to another plan: until position {position:,} its fingerprint is {state['plan']}, "
-                f"this plan's {plan.fingerprint(position)}. Mixtures, seed, seq_len, batch and the domains' tokens must be "
-                "those it was written with."
+                f"this plan's {plan.fingerprint(position)}. Mixtures, seed, seq_len, batch, subsample and the domains' tokens "
+                "must be those it was written with."
             )
-        self.plan, self._position, self._drawn = plan, position, (0, _NONE, _NONE)
+        self._adopt(plan, schedule, extended=taken_over)
+        self._go_to(position)
 
-    def _next_rows(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Domain and window of this rank's rows of the next batch."""
-        batch = self.plan.batch
-        start, domain, window = self._drawn
-        if not start <= self._position < start + domain.size:
-            start = self._position
-            end = min(self.plan.windows, start + max(batch, _AHEAD // batch * batch))
-            domain, _, window = order(self.plan, np.arange(start, end))
-            self._drawn = (start, domain, window)
-        rows = self._position - start + deal(self.plan, self.step)[self.rank :: self.world]
-        return domain[rows], window[rows]
+    def _adopt(self, plan: Plan, schedule: Schedule, *, extended: bool) -> None:
+        self.plan, self.schedule, self._extended = plan, schedule, extended
+        self._drawn = replace(self._drawn, end=self._position)  # what was looked ahead is forgotten
+
+    def _go_to(self, position: int) -> None:
+        self._position, self._many, self._last = position, _FIRST, slice(0, 0)
+        self._drawn = _Drawn(position, position, _NONE, _NONE, _NONE, _NONE)
+
+    def _begun(self) -> list[PlannedPhase]:
+        return [phase for phase in self.plan.phases if phase.start < self._position]
+
+    def _mixture(self, phase: PlannedPhase) -> Mixture:
+        return Mixture(self.plan.domains, np.array(phase.weights))
+
+    def _look_ahead(self) -> None:
+        """The order of the next batches, as many as the vector operations like."""
+        batch, start = self.plan.batch, self._position
+        end = min(self.plan.windows, start + max(batch, self._many // batch * batch))
+        self._many = min(_MOST, 4 * self._many)
+        mine = dealt(self.plan, start // batch, end // batch, np.arange(self.rank, batch, self.world))
+        if self.world == 1:
+            found = [row[mine - start] for row in stretch(self.plan, start, end)]
+        else:
+            found = list(order(self.plan, mine))
+        domain, epoch, window = found
+        self._drawn = _Drawn(start, end, domain, epoch, window, self._windows.locate(domain, window))
+        self._windows.ahead(domain, window)
+
+
+@dataclass(frozen=True, eq=False)
+class _Drawn:
+    """What one rank draws of the windows from ``start`` to before ``end``, row by row, and where it lies."""
+
+    start: int
+    end: int
+    domain: Ints
+    epoch: Ints
+    window: Ints
+    places: Ints
 
 
 @dataclass(frozen=True)
@@ -158,6 +246,7 @@ def plan_for(
     *,
     seq_len: int,
     batch: int,
+    subsample: float = 1.0,
 ) -> Plan:
     """The plan of a schedule over token stores. Raises DataError for a domain with weight that has no store."""
     for name, tokens in zip(schedule.domains, schedule.exposure().sum(axis=0), strict=True):
@@ -170,24 +259,18 @@ def plan_for(
         seed,
         seq_len=seq_len,
         batch=batch,
-        fingerprints={name: str(store.manifest["files"]["000.bin"]) for name, store in used.items()},
+        subsample=subsample,
+        fingerprints={name: store.fingerprint for name, store in used.items()},
     )
 
 
-def deal(plan: Plan, step: int) -> NDArray[np.int64]:
-    """The order in which the windows of batch ``step`` become its rows, ``(batch,)``."""
-    size = np.full(plan.batch, plan.batch, dtype=np.int64)
-    a, b = (np.full(plan.batch, side, dtype=np.int64) for side in rectangle(plan.batch))
-    key = np.full(plan.batch, derive_seed(plan.seed, "deal", step), dtype=np.uint64)
-    return permute(np.arange(plan.batch, dtype=np.int64), size, a, b, key)
+def dealt(plan: Plan, first: int, last: int, rows: Ints) -> Ints:
+    """The positions that become ``rows (r,)`` of the batches from ``first`` to before ``last``, ``((last - first) * r,)``."""
+    size = np.int64(plan.batch)
+    a, b = (np.int64(side) for side in rectangle(plan.batch))
+    keys = np.array(derive_seeds(plan.seed, "deal", numbers=range(first, last)), dtype=np.uint64)
+    inside = permute(rows[None, :], size, a, b, keys[:, None])
+    return (inside + np.arange(first, last)[:, None] * plan.batch).ravel()
 
 
 _NONE = np.zeros(0, dtype=np.int64)
-
-
-def _windows(store: TokenStore, seq_len: int) -> NDArray[Any]:
-    """All windows of a store as overlapping rows ``(windows, seq_len + 1)`` of the memory map; nothing is copied."""
-    ids, count = store.ids, store.windows(seq_len)
-    return np.lib.stride_tricks.as_strided(
-        ids, (count, seq_len + 1), (seq_len * ids.itemsize, ids.itemsize), writeable=False
-    )
