@@ -12,7 +12,7 @@ from mixwright.core.objective import Objective
 from mixwright.core.recipe import Recipe
 from mixwright.core.rng import rng
 from mixwright.core.schedule import Phase, Schedule
-from mixwright.store.tokens import write_tokens
+from mixwright.store.tokens import TokenStore, write_tokens
 
 DOMAINS = ("web", "code", "papers")
 
@@ -34,6 +34,19 @@ def tokens_root(tmp_path: Path) -> Path:
         folder = tmp_path / "corpus" / "train" / name
         write_tokens(folder, documents, vocab=4096, tokenizer="toy", end=0, text_bytes=tokens * 3)
     return tmp_path / "corpus"
+
+
+@pytest.fixture
+def sharded_root(tokens_root: Path, tmp_path: Path) -> Path:
+    """The same documents, those of web and code in several shards; papers in one."""
+    for name, shard_tokens in {"web": 25_000, "code": 14_000, "papers": 0}.items():
+        ids = TokenStore.open(tokens_root / "train" / name).ids
+        folder = tmp_path / "sharded" / "train" / name
+        documents = list(np.asarray(ids).reshape(-1, 100))
+        write_tokens(
+            folder, documents, vocab=4096, tokenizer="toy", end=0, text_bytes=ids.size * 3, shard_tokens=shard_tokens
+        )
+    return tmp_path / "sharded"
 
 
 @pytest.fixture

@@ -37,6 +37,13 @@ def test_the_script_needs_nothing_of_mixwright(recipe: Recipe) -> None:
     assert "from mixwright" not in content
 
 
+def test_the_script_reads_every_shard(script: Path, sharded_root: Path) -> None:
+    code = runpy.run_path(str(script), run_name="hf_interleave")
+    rows = code["read_rows"](sharded_root, 0, "web").with_format("numpy")[:]["input_ids"]
+    assert sorted(rows[:, 0].tolist()) == sorted(2 * [1 + 3 * n for n in range(600)])
+    assert len(code["build"](sharded_root)[0]) == 2000
+
+
 @pytest.fixture
 def script(recipe: Recipe, tokens_root: Path, tmp_path: Path) -> Path:
     pytest.importorskip("datasets", reason="the datasets library is not installed")

@@ -5,13 +5,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mixwright.core.errors import StudyError
 from mixwright.core.mixture import Mixture
 from mixwright.core.objective import Objective
 from mixwright.core.recipe import Recipe
 from mixwright.core.schedule import Schedule
-from mixwright.export.megatron import Megatron, read_blend
+from mixwright.export.megatron import Megatron, read_blend, split
 
 # a stand-in for torchrun: notes its arguments, "trains" to the next phase boundary or the end, or half-way
 _FAKE = """\
@@ -95,7 +97,31 @@ def test_one_phase_has_no_transition() -> None:
     assert "--phase-transition-iterations" not in files["megatron.sh"]
 
 
-def test_megatron_core_draws_the_weights(recipe: Recipe, tokens_root: Path, tmp_path: Path) -> None:
+def test_shards_of_a_domain_share_its_weight(recipe: Recipe, sharded_root: Path) -> None:
+    files = Megatron().files(recipe, tokens_root=str(sharded_root), seq_len=50, batch=8)
+    lines = [line.split() for line in files["megatron-phase1.txt"].splitlines()]
+    assert [prefix.removeprefix(f"{sharded_root}/train/") for _, prefix in lines] == [
+        "web/000", "web/001", "web/002", "code/000", "code/001", "code/002", "papers/000",
+    ]  # fmt: skip
+    web = [float(weight) for weight, prefix in lines if "/web/" in prefix]
+    np.testing.assert_allclose(web, [0.61 * part / 60 for part in (25, 25, 10)], rtol=1e-12)
+    for number, phase in enumerate(recipe.schedule.phases, 1):
+        read = read_blend(files[f"megatron-phase{number}.txt"])
+        assert read == {name: weight for name, weight in phase.mixture.to_dict().items() if weight}
+
+
+@given(st.floats(1e-6, 1), st.lists(st.integers(1_000, 10**12), min_size=1, max_size=200))
+def test_split_weights_add_up_to_the_last_bit(weight: float, tokens: list[int]) -> None:
+    parts = split(weight, tokens)
+    assert sum(parts) == weight
+    np.testing.assert_allclose(parts, weight * np.array(tokens) / sum(tokens), rtol=1e-12, atol=weight * 1e-14)
+
+
+@pytest.mark.parametrize("root", ["tokens_root", "sharded_root"])
+def test_megatron_core_draws_the_weights(
+    recipe: Recipe, root: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    tokens_root = request.getfixturevalue(root)
     pytest.importorskip("megatron.core.datasets.gpt_dataset", reason="megatron-core is not installed")
     import torch
     from megatron.core.datasets.blended_megatron_dataset_builder import BlendedMegatronDatasetBuilder

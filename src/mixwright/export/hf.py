@@ -19,9 +19,9 @@ _SCRIPT = '''\
     python hf_interleave.py --tokens FOLDER                what each phase will draw, nothing written
     python hf_interleave.py --tokens FOLDER --out ROWS     the rows too; read them with datasets.load_from_disk
 
-FOLDER holds train/<domain>/000.bin and manifest.json. Rows have input_ids (all of one length: no padding, labels are
-the inputs) and domain. Train on them in this order: switch shuffling off (in transformers.Trainer by a sampler of
-your own, since it shuffles by default), or the phases are lost.
+FOLDER holds train/<domain>/ with token shards (000.bin, 001.bin ...) and manifest.json. Rows have input_ids (all of
+one length: no padding, labels are the inputs) and domain. Train on them in this order: switch shuffling off (in
+transformers.Trainer by a sampler of your own, since it shuffles by default), or the phases are lost.
 
 Limits: documents are joined and cut, so a row may begin inside one; weights hold in expectation (a domain of weight w
 is off by about sqrt(rows * w * (1 - w)) rows; the script prints what it drew); an index of 8 bytes a row is held in
@@ -47,19 +47,27 @@ PHASES = {phases}
 
 
 def read_rows(folder, number, domain):
-    """One domain's tokens as rows of SEQ_LEN, read from the file where they lie; the rest of the last row is left."""
+    """One domain's tokens as rows of SEQ_LEN, read from the files where they lie.
+
+    What is left at the end of each shard, less than a row, is not read.
+    """
     place = Path(folder) / "train" / domain
     manifest = json.loads((place / "manifest.json").read_text("utf-8"))
-    ids = np.memmap(place / "000.bin", dtype=manifest["dtype"], mode="r")
-    count = len(ids) // SEQ_LEN
-    if not count:
-        raise SystemExit(f"{{place}} holds {{len(ids)}} tokens, less than one row of {{SEQ_LEN}}.")
-    values = pa.Array.from_buffers(pa.from_numpy_dtype(ids.dtype), count * SEQ_LEN, [None, pa.py_buffer(ids)])
-    table = {{
-        "input_ids": pa.FixedSizeListArray.from_arrays(values, SEQ_LEN),
-        "domain": pa.array(np.full(count, number, dtype=np.int16)),
-    }}
-    return Dataset(pa.table(table))
+    names = [shard["name"] for shard in manifest.get("shards", [{{"name": "000"}}])]
+    chunks = [rows_of(place / f"{{name}}.bin", np.dtype(manifest["dtype"])) for name in names]
+    rows = pa.chunked_array([chunk for chunk in chunks if len(chunk)], type=chunks[0].type)
+    if not len(rows):
+        raise SystemExit(f"{{place}} holds {{manifest['tokens']}} tokens, less than one row of {{SEQ_LEN}}.")
+    domains = pa.array(np.full(len(rows), number, dtype=np.int16))
+    return Dataset(pa.table({{"input_ids": rows, "domain": domains}}))
+
+
+def rows_of(file, dtype):
+    """The whole rows of one shard; nothing is copied."""
+    count = file.stat().st_size // dtype.itemsize // SEQ_LEN
+    ids = np.memmap(file, dtype=dtype, mode="r") if count else np.zeros(0, dtype=dtype)
+    values = pa.Array.from_buffers(pa.from_numpy_dtype(dtype), count * SEQ_LEN, [None, pa.py_buffer(ids)])
+    return pa.FixedSizeListArray.from_arrays(values, SEQ_LEN)
 
 
 def order(number, count, start, rows):

@@ -1,6 +1,7 @@
 """Megatron-LM: one data blend per phase, and a script that launches the phases one after the other.
 
-Megatron reads ``.bin``/``.idx`` pairs by their common prefix, as the tokenize stage writes them. It has no schedule of
+Megatron reads ``.bin``/``.idx`` pairs by their common prefix, as the tokenize stage writes them; a domain of several
+shards is as many prefixes, whose weights are the domain's in proportion to their tokens. It has no schedule of
 mixtures: ``--phase-transition-iterations`` saves and exits at each boundary, and the next launch reads another blend
 (``megatron/training/training.py`` of Megatron-LM d98e8a6, 2026-08-22). The blend is not in the checkpoint, so the
 script looks up the last saved iteration to know which blend comes next.
@@ -8,12 +9,18 @@ script looks up the last saved iteration to know which blend comes next.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar
 
 from mixwright.core.errors import StudyError
 from mixwright.core.recipe import Recipe
 from mixwright.export.exporter import Cut, Exporter, cut
+from mixwright.store.artifact import MANIFEST
+from mixwright.store.place import Place
+from mixwright.store.tokens import TokenStore
 
 _SCRIPT = """\
 #!/usr/bin/env bash
@@ -69,7 +76,8 @@ class Megatron(Exporter):
 
     unit: ClassVar[str] = (
         "Weights are fractions of training tokens; Megatron applies them to samples, all of the same length, "
-        "so they mean the same. Every prefix of the stream holds them within about one sample per domain."
+        "so they mean the same. A domain of several shards is "
+        "one line per shard. Every prefix of the stream holds them within about one sample per domain."
     )
     repeats: ClassVar[str] = (
         "A domain that runs out is repeated in a new order. Each phase shuffles every domain afresh, so a sample of an "
@@ -105,17 +113,42 @@ def _blend(part: Cut, tokens_root: str | None) -> str:
     """``weight prefix`` per line; Megatron splits the file at white space."""
     lines = []
     for name, weight in part.weights().items():
-        prefix = "/".join(([tokens_root.rstrip("/")] if tokens_root else []) + ["train", name, "000"])
-        if prefix.split() != [prefix]:
+        folder = "/".join(([tokens_root.rstrip("/")] if tokens_root else []) + ["train", name])
+        if folder.split() != [folder]:
             raise StudyError(
-                f"Megatron splits its blend file at white space, so it cannot read {prefix!r}. "
+                f"Megatron splits its blend file at white space, so it cannot read {folder + '/000'!r}. "
                 "Rename the domain, or move the tokens to a path without spaces."
             )
-        lines.append(f"{weight!r} {prefix}")
+        shards = _shards(folder) if tokens_root else {"000": 1}
+        for shard, portion in zip(shards, split(weight, list(shards.values())), strict=True):
+            lines.append(f"{portion!r} {folder}/{shard}")
     return "\n".join(lines) + "\n"
 
 
+def _shards(folder: str) -> dict[str, int]:
+    """Tokens per shard of a domain; one shard ``000`` where its tokens are not at hand."""
+    if not (Path(folder) / MANIFEST).is_file():
+        return {"000": 1}
+    shards = TokenStore.open(folder).shards
+    return {Place(shard.file).name.removesuffix(".bin"): shard.tokens for shard in shards} or {"000": 1}
+
+
+def split(weight: float, tokens: Sequence[int]) -> list[float]:
+    """A domain's weight over its shards in proportion to their tokens.
+
+    All are multiples of ``weight``'s last bit, so that adding them up in any order gives ``weight`` exactly; the last
+    takes the rounding.
+    """
+    grid, total = math.ulp(weight), sum(tokens)
+    parts = [round(weight * (count / total) / grid) * grid for count in tokens[:-1]]
+    return [*parts, weight - math.fsum(parts)]
+
+
 def read_blend(content: str) -> dict[str, float]:
-    """``{domain: weight}`` of a blend file as ``Megatron.files`` writes it."""
+    """``{domain: weight}`` of a blend file as ``Megatron.files`` writes it, the shards of a domain added up."""
     parts = content.split()
-    return {prefix.split("/")[-2]: float(weight) for weight, prefix in zip(parts[::2], parts[1::2], strict=True)}
+    found: dict[str, float] = {}
+    for weight, prefix in zip(parts[::2], parts[1::2], strict=True):
+        domain = prefix.split("/")[-2]
+        found[domain] = found.get(domain, 0.0) + float(weight)
+    return found
