@@ -40,6 +40,16 @@ class ModelSize:
         return -(-8 * self.width // 3 // 8) * 8
 
     @property
+    def heads(self) -> int:
+        """Attention heads: channels of a head are even and nearest to 16 below 128 channels, 32 below 512, 64 below
+        2,048, 128 from there on (the larger of two equally near).
+        """
+        d = self.width
+        wanted = 16 if d < 128 else 32 if d < 512 else 64 if d < 2048 else 128
+        fitting = [count for count in range(1, d // 2 + 1) if d % (2 * count) == 0]
+        return min(fitting, key=lambda count: (abs(d // count - wanted), count))
+
+    @property
     def params(self) -> int:
         """Non-embedding parameters: attention 4d², SwiGLU 3dh, two norms per layer, one at the end."""
         d = self.width
