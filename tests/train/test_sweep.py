@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import importlib
 import json
 import signal
 import subprocess
 import sys
 import time
 from dataclasses import asdict, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,7 +20,9 @@ from mixwright.engine.local import LocalEngine
 from mixwright.store.artifact import Workspace
 from mixwright.train import sweep as module
 from mixwright.train.branch import branch
+from mixwright.train.costs import Costs
 from mixwright.train.sweep import run_key, sweep
+from mixwright.train.trainer import write_results
 from mixwright.train.trainers.builtin import Builtin
 from mixwright.train.trainers.toy import Toy
 
@@ -106,7 +110,8 @@ def test_a_run_that_crashes_again_is_named_and_the_others_are_kept(workspace, mo
     monkeypatch.setattr(module, "_RETRIES", 0)
     trainer = Toy(crash_seeds=(1,))
     with pytest.raises(
-        RunsFailedError, match=r"Run run-1 crashed at both attempts: The process of run-1 ended with code 9"
+        RunsFailedError,
+        match=r"Run run-1 crashed at every attempt: The process of run-1 ended with code 9\..* The other 2 are",
     ):
         go(runs_of(3), workspace, trainer, PROCESSES)
     assert len(workspace.all("runs")) == 2
@@ -168,6 +173,133 @@ def test_an_error_the_user_can_mend_is_passed_on(workspace) -> None:
         go(runs_of(1), workspace, Builtin())
 
 
+HERE = str(Path(__file__).parent)
+
+
+@pytest.fixture
+def grouped(monkeypatch):
+    """The trainer that trains groups, importable here and in workers."""
+    monkeypatch.setenv("PYTHONPATH", HERE)
+    monkeypatch.syspath_prepend(HERE)
+    return importlib.import_module("trainers_for_tests").Grouped
+
+
+def outcomes(finished):
+    return [one.observation.losses for one in finished]
+
+
+@pytest.mark.parametrize("engine", [THREADS, PROCESSES])
+def test_runs_that_are_trained_together_come_out_as_alone(workspace, grouped, engine) -> None:
+    heard = []
+    finished = go(
+        runs_of(5), workspace, grouped(), engine, on_progress=lambda name, part, facts: heard.append((name, facts))
+    )
+    alone = go(runs_of(5), Workspace(workspace.root / "alone"), grouped(size=1), engine)
+    assert [one.artifact.key for one in finished] == [one.artifact.key for one in alone]
+    assert outcomes(finished) == outcomes(alone)
+    assert {name for name, facts in heard if "loss" in facts} == {run.run_id for run in runs_of(5)}
+    assert not any("run" in facts for _, facts in heard)
+
+
+def test_a_group_that_dies_keeps_what_it_finished_and_goes_on_alone_in_the_end(workspace, grouped) -> None:
+    again = []
+    finished = go(
+        runs_of(4), workspace, grouped(size=4, deadly_seeds=(2,)), PROCESSES,
+        on_progress=lambda name, part, facts: again.append((name, facts["again"])) if "again" in facts else None,
+    )  # fmt: skip
+    assert outcomes(finished) == outcomes(go(runs_of(4), Workspace(workspace.root / "calm"), grouped()))
+    assert [one.artifact.info for one in finished[:2]] == [{}, {}], "these had ended before"
+    for one in finished[2:]:
+        assert one.artifact.info["attempts"] == 3
+        assert all("ended with code 9" in reason for reason in one.artifact.info["crashes"])
+    assert [name for name, _ in again] == ["run-2", "run-3"] * 2
+
+
+def test_a_refused_run_of_a_group_is_found_and_the_others_finish(workspace, grouped) -> None:
+    with pytest.raises(DataError, match=r"Run run-1: The seed 1 is not liked\. The other 3 are finished and kept"):
+        go(runs_of(4), workspace, grouped(size=4, refused_seeds=(1,)), PROCESSES)
+    assert len(workspace.all("runs")) == 3
+
+
+def test_a_refused_run_does_not_stop_the_others_once_one_has_ended(workspace, grouped) -> None:
+    with pytest.raises(DataError, match=r"Run run-1: The seed 1 is not liked\. The other 3 are finished and kept"):
+        go(runs_of(4), workspace, grouped(size=1, refused_seeds=(1,)), LocalEngine(1))
+
+
+def test_what_every_run_would_meet_stops_the_sweep_at_once(workspace, grouped) -> None:
+    with pytest.raises(DataError, match="Run run-0: The seed 0 is not liked"):
+        go(runs_of(4), workspace, grouped(size=1, refused_seeds=(0, 1, 2, 3)), LocalEngine(1))
+    assert workspace.all("runs") == []
+
+
+def test_a_run_that_always_crashes_takes_its_branches_only(workspace, monkeypatch) -> None:
+    monkeypatch.setattr(module, "_RETRIES", 0)
+    bad, good = runs_of(2)
+    child = branch(bad, 5 * 10**5, Mixture.uniform(NAMES), run_id="child")
+    with pytest.raises(RunsFailedError, match=r"Run run-0 crashed at every attempt.* 1 that branch .* The other 1 are"):
+        go([bad, child, good], workspace, Toy(crash_seeds=(0,)), PROCESSES)
+    monkeypatch.undo()
+    finished = go([bad, child, good], workspace, Toy(crash_seeds=(0,)), PROCESSES)
+    assert [one.observation.status for one in finished] == ["done"] * 3
+    assert finished[0].artifact.info == {"attempts": 2, "crashes": ["The process of run-0 ended with code 9."]}
+
+
+def test_a_branch_begins_when_its_own_parent_is_done(workspace) -> None:
+    quick, slow = runs_of(2)
+    child = branch(quick, 5 * 10**5, Mixture.uniform(NAMES), run_id="child")
+    order = []
+    trainer = SlowSecond()
+    go([slow, quick, child], workspace, trainer, THREADS, on_done=lambda one: order.append(one.run.run_id))
+    assert order == ["run-0", "child", "run-1"]
+
+
+class SlowSecond(Toy):
+    """The toy; the run with seed 1 takes longer than all others together."""
+
+    def task(self, run, **more):
+        return Toy(seconds=1.0 if run.seed == 1 else 0.0).task(run, **more)
+
+
+def test_what_others_wait_for_begins_first(workspace) -> None:
+    runs = runs_of(3)
+    chain = [branch(runs[2], 10**5 * n, Mixture.uniform(NAMES), run_id=f"child-{n}") for n in (7, 8)]
+    order = []
+    go([*runs, *chain], workspace, engine=LocalEngine(1, "threads"), on_done=lambda one: order.append(one.run.run_id))
+    assert order[0] == "run-2"
+
+
+def test_measured_costs_correct_the_estimates_of_this_sweep_and_the_next(workspace, monkeypatch) -> None:
+    trainer = Toy(seconds=0.06)
+    spent = iter([0.6] * 3 + [6.0] * 9)
+
+    def results(folder, observation, trajectory, facts):
+        return write_results(folder, observation, trajectory, facts | {"cpu_seconds": next(spent)})
+
+    monkeypatch.setattr("mixwright.train.trainers.toy.write_results", results)
+    told = {}
+    go(runs_of(3), workspace, trainer, LocalEngine(1, "threads"), on_cost=told.__setitem__)
+    assert told["run-2"] == pytest.approx(0.6), "0.06 by the trainer, ten times that by the first run"
+    other = replace(runs_of(1)[0], size=ModelSize(64, 1), run_id="wider")
+    longer = replace(runs_of(1)[0], schedule=Schedule.constant(Mixture.uniform(NAMES), 2 * 10**6), run_id="longer")
+    costs = Costs.of(workspace)
+    assert [costs.cpu_seconds(trainer, run) for run in (other, longer)] == pytest.approx([0.6, 0.6])
+    go([other], workspace, trainer)
+    known = [Costs.of(workspace).cpu_seconds(trainer, run) for run in (other, longer)]
+    assert known == pytest.approx([6.0, 0.6]), "each size has its own"
+    (workspace.root / "costs.json").write_text("{")
+    assert Costs.of(workspace).cpu_seconds(trainer, other) == 0.06
+
+
+def test_tasks_are_told_absolute_places(tmp_path, monkeypatch, grouped) -> None:
+    monkeypatch.chdir(tmp_path)
+    seen = []
+    monkeypatch.setattr(module, "replace", lambda task, **more: seen.append((task, more)) or replace(task, **more))
+    go(runs_of(1), Workspace(Path("work")))
+    arguments, locks = seen[0][0].arguments, seen[0][1]["locks"]
+    assert Path(arguments["out"]).is_absolute()
+    assert all(Path(lock).parent == Path(arguments["out"]) for lock in locks)
+
+
 TINY = Builtin(
     seq_len=16, batch=2, eval_tokens=128, trajectory_evals=5, trajectory_eval_tokens=32, checkpoint_seconds=0.1
 )
@@ -178,6 +310,7 @@ from mixwright.core.run import Run
 from mixwright.engine.local import LocalEngine
 from mixwright.store.artifact import Artifact, Workspace, read_json
 from mixwright.train.sweep import sweep
+from mixwright.train.trainer import write_results
 from mixwright.train.trainers.builtin import Builtin
 
 work, corpus, runs, options = Path(sys.argv[1]), Path(sys.argv[2]), json.loads(sys.argv[3]), json.loads(sys.argv[4])
