@@ -215,7 +215,7 @@ class _TensorBoard:
         from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData, SessionEndInfo, SessionStartInfo
 
         begun = SessionStartInfo()
-        for key, value in (settings | {"reason": reason} if reason else settings).items():
+        for key, value in {**settings, **({"reason": reason} if reason else {})}.items():
             if isinstance(value, str):
                 begun.hparams[key].string_value = value
             else:

@@ -207,7 +207,9 @@ class _Program:
         self.folder = (out / PROGRAM).resolve()
         self.begun = time.monotonic()
         known = read_json(self.corpus / "metrics.json") if self.corpus is not None else {}
-        self.bytes_per_token = {name: entry["bytes"] / entry["tokens"] for name, entry in known.items()}
+        self.bytes_per_token: dict[str, float] = {
+            name: entry["bytes"] / entry["tokens"] for name, entry in known.items()
+        }
         self.attempts = 0
 
     def to_the_end(self, progress: Callable[..., None]) -> dict[str, Any]:
@@ -387,7 +389,8 @@ class _Program:
     def _write(self, reason: str) -> dict[str, Any]:
         """Write the run's files from what the program left."""
         points = [] if reason else self.points()
-        tokens, step = (max(point[n] for point in points) for n in (0, 1)) if points else (0, 0)
+        tokens = max((seen for seen, _, _ in points), default=0)
+        step = max((at for _, at, _ in points), default=0)
         losses = _last(points)
         bpb = {m: v / self.bytes_per_token[m] / math.log(2) for m, v in losses.items() if m in self.bytes_per_token}
         observation = Observation(self.run, tokens, step, losses, bpb, {}, FAILED if reason else DONE, reason)

@@ -152,7 +152,9 @@ def recorded_task(
     if row is None:
         return write_results(folder, Observation(wanted, 0, 0, {}, status=FAILED, reason=reason), [], _facts())
     moments = found.moments(row)
-    trajectory = [{"tokens": found.tokens(n, moments), "losses": found.measured(table.losses, n)} for n in moments]
+    trajectory: list[dict[str, Any]] = [
+        {"tokens": found.tokens(n, moments), "losses": found.measured(table.losses, n)} for n in moments
+    ]
     for tokens in checkpoints:
         before = [point for point in trajectory if point["tokens"] <= tokens]
         losses = before[-1]["losses"] if before else {}
