@@ -7,7 +7,7 @@ from typing import Any
 
 from mixwright.curate.pipeline import Options, curate
 from mixwright.engine.local import LocalEngine
-from mixwright.engine.task import Engine, Outcome, Task
+from mixwright.engine.task import Engine, Outcome, Session, Task
 from mixwright.store.artifact import Draft, Workspace, file_hash
 from mixwright.store.documents import SourceOptions
 
@@ -50,6 +50,9 @@ class Stopping(Engine):
     @property
     def slots(self) -> int:
         return 1
+
+    def session(self, on_progress: Callable[[str, float, dict[str, Any]], None] | None = None) -> Session:
+        return HERE.session(on_progress)
 
     def run(
         self, tasks: Sequence[Task], on_progress: Callable[[str, float, dict[str, Any]], None] | None = None
