@@ -160,7 +160,10 @@ class Flow:
     def _build(self, stage: str) -> Artifact:
         begun, draft = time.monotonic(), self.workspace.draft(stage, self.key(stage))
         self.listener.begin(stage, WHAT[stage], self._tasks(stage))
-        info = getattr(self, f"_{stage}")(draft) or {}
+        try:
+            info = getattr(self, f"_{stage}")(draft) or {}
+        finally:
+            self.listener.close()
         inputs = {before: self.make(before).key for before in self.upstream(stage)}
         return draft.seal(
             settings=self.settings(stage), inputs=inputs, info=info | {"seconds": round(time.monotonic() - begun, 2)}

@@ -27,8 +27,14 @@ class Listener:
     def progress(self, task: str, fraction: float, facts: dict[str, Any]) -> None:
         """A task is at ``fraction`` (0..1); it may not have been announced."""
 
+    def cost(self, task: str, cpu_seconds: float) -> None:
+        """What a task costs, as it is known now."""
+
     def end(self, end: StageEnd) -> None:
         """A stage is done."""
 
     def note(self, text: str) -> None:
         """A sentence a person should read."""
+
+    def close(self) -> None:
+        """The stage is over, however it ended: stop drawing. May be called again."""

@@ -1,32 +1,42 @@
-"""A flow on a terminal: what a stage does and costs before it starts, a bar with time left, what it found."""
+"""A flow on a terminal: what a stage does and costs before it starts, what runs and how long it takes, what it found."""
 
 from __future__ import annotations
 
+import atexit
 import time
 from collections.abc import Mapping
 from typing import Any
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
 
 from mixwright.study.listener import Listener, StageEnd
+from mixwright.study.tally import Entry, Tally
 
-#: seconds between two lines where there is no terminal to redraw
-_LINE_EVERY = 15.0
+#: seconds between two lines where there is no terminal to redraw: at first, at most, and as a part of the time passed
+_LINE_EVERY, _LINE_AT_MOST, _LINE_PART = 15.0, 300.0, 0.05
+#: seconds between two drawings
+_DRAW_EVERY = 0.1
+#: running tasks shown at most on a terminal, and in lines where there is none
+_ROWS, _LINES = 12, 3
 
 
 class Terminal(Listener):
-    """Prints to a rich console; without a terminal it writes a plain line now and then."""
+    """Prints to a rich console: a table that is redrawn, or without a terminal plain lines now and then."""
 
     def __init__(self, console: Console, slots: int) -> None:
         self._console, self._slots = console, slots
-        self._bar: Progress | None = None
-        self._costs: dict[str, float] = {}
-        self._done: dict[str, float] = {}
+        self._live: Live | None = None
+        self._tally = Tally({})
+        self._stage = ""
+        atexit.register(self.close)
 
     def begin(self, stage: str, what: str, tasks: Mapping[str, float]) -> None:
-        self._stage, self._costs, self._done = stage, dict(tasks), dict.fromkeys(tasks, 0.0)
-        self._begun = self._last_line = time.monotonic()
+        self._stage, self._tally = stage, Tally(tasks)
+        self._begun = self._last = time.monotonic()
         total = sum(tasks.values())
         cost = ""
         if len(tasks) and total > 5:
@@ -35,28 +45,24 @@ class Terminal(Listener):
             cost = f" [dim]({several}about {total:,.0f} CPU-seconds, {clock(wall)} on {self._slots} workers)[/]"
         self._console.print(f"[bold cyan]{stage}[/] {what}{cost}", highlight=False)
         if self._console.is_terminal:
-            self._bar = Progress(
-                TextColumn("  "), BarColumn(bar_width=30), TextColumn("{task.description}"),
-                console=self._console, transient=True,
-            )  # fmt: skip
-            self._line: TaskID = self._bar.add_task("", total=1.0)
-            self._bar.start()
+            self._live = Live(self._drawing(), console=self._console, transient=True, auto_refresh=False)
+            self._live.start()
 
     def progress(self, task: str, fraction: float, facts: dict[str, Any]) -> None:
-        if task not in self._costs:
-            self._costs[task] = max(self._costs.values(), default=1.0)
-        self._done[task] = max(self._done.get(task, 0.0), fraction)
-        share = sum(self._costs[name] * done for name, done in self._done.items()) / sum(self._costs.values())
-        elapsed = time.monotonic() - self._begun
-        left = f"{clock(elapsed * (1 - share) / share)} left" if share > 0.02 and elapsed > 1 else ""
-        finished = sum(done >= 1 for done in self._done.values())
-        shown = " ".join(f"{key} {_number(value)}" for key, value in facts.items())
-        text = f"{share:4.0%}  {finished}/{len(self._costs)}  {left}  [dim]{task} {shown}[/]"
-        if self._bar is not None:
-            self._bar.update(self._line, completed=share, description=text)
-        elif time.monotonic() - self._last_line > _LINE_EVERY:
-            self._last_line = time.monotonic()
-            self._console.print(f"  {share:.0%} of {self._stage}, {left}", highlight=False)
+        self._tally.heard(task, fraction, facts)
+        if "again" in facts:
+            self.note(f"{task} is begun again: {facts['again']}")
+        now = time.monotonic()
+        if self._live is not None:
+            if now - self._last > _DRAW_EVERY:
+                self._last = now
+                self._live.update(self._drawing(), refresh=True)
+        elif now - self._last > min(_LINE_AT_MOST, max(_LINE_EVERY, _LINE_PART * (now - self._begun))):
+            self._last = now
+            self._console.print(self._lines(), highlight=False, markup=False)
+
+    def cost(self, task: str, cpu_seconds: float) -> None:
+        self._tally.cost(task, cpu_seconds)
 
     def end(self, end: StageEnd) -> None:
         self.close()
@@ -73,13 +79,61 @@ class Terminal(Listener):
             self._console.print(renderable, highlight=False)
 
     def note(self, text: str) -> None:
-        self._console.print(f"[yellow]note[/] {text}", highlight=False)
+        self._console.print(Text.assemble(("note ", "yellow"), text))
 
     def close(self) -> None:
-        """Stop drawing."""
-        if self._bar is not None:
-            self._bar.stop()
-            self._bar = None
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+    # ---- what is drawn -------------------------------------------------------------------------------------------
+
+    def _drawing(self) -> RenderableType:
+        head = Table.grid(padding=(0, 1))
+        head.add_row(" ", ProgressBar(total=1.0, completed=self._tally.share, width=24), Text(self._totals()))
+        running = list(self._tally.running().items())
+        if not running:
+            return head
+        body = self._training(running[:_ROWS]) if self._tally.trains else self._working(running[:_ROWS])
+        more = [Text(f"  and {len(running) - _ROWS} more", style="dim")] if len(running) > _ROWS else []
+        return Group(head, body, *more)
+
+    def _totals(self) -> str:
+        """``37%  12 done, 1 failed, 2 running, 17 waiting, 2:05 left``."""
+        tally = self._tally
+        counts = ", ".join(f"{n} {what}" for what, n in tally.count().items() if n) if len(tally.entries) > 1 else ""
+        left = tally.seconds_left()
+        parts = [counts, f"{clock(left)} left" if left is not None else ""]
+        return f"{tally.share:4.0%}  " + ", ".join(part for part in parts if part)
+
+    def _training(self, running: list[tuple[str, Entry]]) -> Table:
+        table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", pad_edge=False)
+        table.add_column("  run", max_width=34, no_wrap=True, overflow="ellipsis")
+        for heading in ("done", "loss", "tokens/s", "left"):
+            table.add_column(heading, justify="right", no_wrap=True)
+        for name, entry in running:
+            left = self._tally.left_of(entry)
+            table.add_row(
+                f"  {name}", f"{entry.fraction:.0%}", _loss(entry), _rate(entry), "" if left is None else clock(left)
+            )
+        return table
+
+    def _working(self, running: list[tuple[str, Entry]]) -> Table:
+        table = Table.grid(padding=(0, 2, 0, 0))
+        for name, entry in running:
+            facts = "  ".join(f"{_number(value)} {key}" for key, value in entry.facts.items())
+            table.add_row(Text(f"  {name}", overflow="ellipsis"), f"{entry.fraction:4.0%}", Text(facts, style="dim"))
+        return table
+
+    def _lines(self) -> str:
+        """The totals, and of some running runs what they are at."""
+        lines = [f"  {self._stage} {self._totals().strip()}"]
+        if self._tally.trains:
+            for name, entry in list(self._tally.running().items())[:_LINES]:
+                loss, rate = _loss(entry), _rate(entry)
+                said = [f"loss {loss}" if loss else "", f"{rate} tokens/s" if rate else ""]
+                lines.append(f"    {name} {entry.fraction:.0%} " + ", ".join(part for part in said if part))
+        return "\n".join(lines)
 
 
 def clock(seconds: float) -> str:
@@ -91,5 +145,21 @@ def clock(seconds: float) -> str:
     return f"{hours}:{rest // 60:02d}:{rest % 60:02d}" if hours else f"{rest // 60}:{rest % 60:02d}"
 
 
+def _loss(entry: Entry) -> str:
+    value = entry.facts.get("loss")
+    return f"{value:.3f}" if isinstance(value, float) else ""
+
+
+def _rate(entry: Entry) -> str:
+    """Tokens per second as ``950``, ``12.3k`` or ``1.2M``."""
+    value = entry.facts.get("tokens_per_second")
+    if not isinstance(value, int | float):
+        return ""
+    for size, letter in ((1e6, "M"), (1e3, "k")):
+        if value >= size:
+            return f"{value / size:.{1 if value < 100 * size else 0}f}{letter}"
+    return f"{value:.0f}"
+
+
 def _number(value: Any) -> str:
-    return f"{value:.3f}" if isinstance(value, float) else str(value)
+    return f"{value:.3f}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
