@@ -129,7 +129,7 @@ class Training:
     def _learn(self, batch: Any, step: int) -> float:
         """One step of AdamW on ``batch``; its loss before the step, nats/token. A loss that is not finite changes nothing."""
         rows = torch.from_numpy(batch.astype("int64"))
-        loss = self.model(rows[:, :-1], rows[:, 1:]).mean()
+        loss = self.model(rows[:, :-1], rows[:, 1:], mean=True)
         value = float(loss.detach())
         if not math.isfinite(value):
             return value
