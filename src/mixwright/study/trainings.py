@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mixwright.core.mixture import Mixture
 from mixwright.core.observation import DONE
@@ -15,6 +15,7 @@ from mixwright.study import epochs, verdict
 
 if TYPE_CHECKING:
     from mixwright.study.flow import Flow
+    from mixwright.train.logs import RunLogs
 
 
 class Trainings:
@@ -102,6 +103,14 @@ class Trainings:
 
     # ---- training them -----------------------------------------------------------------------------------------
 
+    def logs(self) -> RunLogs:
+        """Where the study wants its runs logged; nowhere by default."""
+        from mixwright.train.logs import RunLogs
+
+        wanted, title = self._study.logging, self._study.title or self._flow.root.resolve().name
+        folder = self._flow.root / wanted.folder
+        return RunLogs(folder, tensorboard=wanted.tensorboard, mlflow=wanted.mlflow, experiment=title)
+
     def train(
         self, runs: Sequence[Run], draft: Draft, checkpoints: Mapping[str, tuple[int, ...]] | None = None
     ) -> dict[str, verdict.Trained]:
@@ -111,10 +120,17 @@ class Trainings:
         flow = self._flow
         for sentence in epochs.notes(runs, flow.supply):
             flow.listener.note(sentence)
-        finished = sweep(
-            runs, self._study.trainer, workspace=flow.workspace, corpus=flow.make("tokenize"), engine=flow.engine,
-            checkpoints=checkpoints or {}, on_progress=flow.listener.progress,
-        )  # fmt: skip
+        with self.logs() as logs:
+
+            def progress(run_id: str, fraction: float, facts: dict[str, Any]) -> None:
+                flow.listener.progress(run_id, fraction, facts)
+                logs.progress(run_id, fraction, facts)
+
+            finished = sweep(
+                runs, self._study.trainer, workspace=flow.workspace, corpus=flow.make("tokenize"), engine=flow.engine,
+                checkpoints=checkpoints or {}, on_progress=progress, on_done=logs.done,
+                on_cost=flow.listener.cost,
+            )  # fmt: skip
         observations, trajectories = [], {}
         for one in finished:
             observations.append(one.observation.to_dict())
