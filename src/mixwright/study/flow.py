@@ -70,15 +70,15 @@ class Step:
     detail: str = ""
 
 
-def engine_of(options: EngineOptions) -> Engine:
-    """Where a study's tasks run."""
+def engine_of(options: EngineOptions, folder: Path) -> Engine:
+    """Where a study's tasks run; their files lie in ``folder``."""
     from mixwright.engine.local import LocalEngine
 
     if options.kind == "local":
         return LocalEngine(options.workers)
     from mixwright.engine.ray import RayEngine
 
-    return RayEngine(options.address, options.workers)
+    return RayEngine(options.address, options.workers, folder)
 
 
 class Flow:
@@ -90,7 +90,7 @@ class Flow:
     def __init__(self, study: Study, *, listener: Listener | None = None, engine: Engine | None = None) -> None:
         self.study = study
         self.listener = listener or Listener()
-        self.engine = engine or engine_of(study.engine)
+        self.engine = engine or engine_of(study.engine, study.folder / "work")
         self.root = study.folder
         self.workspace = Workspace(study.folder / "work")
         self.trainings = Trainings(self)
