@@ -452,8 +452,8 @@ def _check_names(study: Study, placed: Placed) -> None:
         )
     if study.law.repetition and study.proxy.match_repetition:
         raise StudyError(
-            f"{placed.at(('law', 'repetition'))}: law.repetition is true, but the proxies repeat as the target run will (proxy.match_repetition), so the law "
-            "must not count repeats again. Set one of the two to false."
+            f"{placed.at(('law', 'repetition'))}: law.repetition is true, but the proxies repeat as the "
+            "target run will (proxy.match_repetition), so the law must not count repeats again. Set one of the two to false."
         )
     domains, metrics = study.domains, study.metrics
     for name in (*study.domains, *study.targets):
