@@ -84,8 +84,8 @@ class BlockCache:
         return cls(Path(home) / "mixwright" / "blocks")
 
     @property
-    def bytes(self) -> int:
-        """What all blocks take."""
+    def size(self) -> int:
+        """Bytes that all blocks take."""
         return sum(size for _, size, _ in self._listed())
 
     def read(self, spans: Sequence[Span]) -> list[bytes]:

@@ -21,6 +21,8 @@ from mixwright.stream.reading import Windows
 
 SCHEMA = "mixwright/stream/1"
 Ints = NDArray[np.int64]
+#: domain (its place on the D axis), epoch and window of rows
+Rows = tuple[Ints, Ints, Ints]
 
 #: Positions whose order is computed at once: few after a jump, so that resuming is quick, then more, until the vector
 #: operations' fixed cost is small against their work.
@@ -65,7 +67,8 @@ class MixtureStream(Iterator[NDArray[Any]]):
         self.rank, self.world = rank, world
         self._built, self._extended = (self.plan, schedule), False
         self._windows = Windows([stores.get(name) for name in schedule.domains], seq_len, cache)
-        self._go_to(0)
+        self._many, self._position, self._last = _FIRST, 0, slice(0, 0)
+        self._drawn = _NOTHING
 
     @property
     def position(self) -> int:
@@ -78,7 +81,7 @@ class MixtureStream(Iterator[NDArray[Any]]):
         return self._position // self.plan.batch
 
     @property
-    def last(self) -> tuple[Ints, Ints, Ints]:
+    def last(self) -> Rows:
         """Domain, epoch and window of each row of the batch delivered last, ``(batch / world,)`` each; empty before the first."""
         rows = self._last
         return self._drawn.domain[rows], self._drawn.epoch[rows], self._drawn.window[rows]
@@ -86,14 +89,36 @@ class MixtureStream(Iterator[NDArray[Any]]):
     def __next__(self) -> NDArray[Any]:
         if self._position >= self.plan.windows:
             raise StopIteration
+        out = self.part(0, 1)
+        self._position += self.plan.batch
+        return out
+
+    def part(self, number: int, parts: int) -> NDArray[Any]:
+        """Part ``number`` of the next batch cut into ``parts`` micro-batches, read alone; the stream does not move on.
+
+        ``skip(1)`` does, after the last. Raises DataError where there is no such part or no next batch.
+        """
+        rows = self.plan.batch // self.world
+        if parts < 1 or rows % parts or not 0 <= number < parts:
+            raise DataError(
+                f"There is no part {number} of {parts} equal parts of {rows} rows. Take a divisor of the rows and count from 0."
+            )
+        if self._position >= self.plan.windows:
+            raise DataError(f"The schedule has ended after {self.step:,} batches: there is no next one.")
         if self._position >= self._drawn.end:
             self._look_ahead()
-        drawn, rows = self._drawn, self.plan.batch // self.world
-        first = (self._position - drawn.start) // self.world
-        here = slice(first, first + rows)
-        out = self._windows.read(drawn.places[here], drawn.domain[here], drawn.window[here])
-        self._position, self._last = self._position + self.plan.batch, here
-        return out
+        drawn = self._drawn
+        first = (self._position - drawn.start) // self.world + number * (rows // parts)
+        here = self._last = slice(first, first + rows // parts)
+        return self._windows.read(drawn.places[here], drawn.domain[here], drawn.window[here])
+
+    def skip(self, batches: int) -> None:
+        """Move on (or back) by ``batches`` of them, reading nothing; at most to the schedule's beginning or end."""
+        position = min(max(0, self._position + batches * self.plan.batch), self.plan.windows)
+        if self._drawn.start <= position <= self._drawn.end:
+            self._position = position
+        else:
+            self._go_to(position)
 
     def extend(self, schedule: Schedule) -> None:
         """Go on by ``schedule``, the whole of it with its past, from the next batch on.
@@ -130,12 +155,17 @@ class MixtureStream(Iterator[NDArray[Any]]):
 
     def state_dict(self) -> dict[str, Any]:
         """``position`` and what it belongs to, and the schedule if it was extended; plain values."""
+        return self.state_at(self.step)
+
+    def state_at(self, step: int) -> dict[str, Any]:
+        """The state after ``step`` batches of this plan."""
+        position = step * self.plan.batch
         state = {
             "schema": SCHEMA,
             "order_version": ORDER_VERSION,
-            "position": self._position,
-            "plan": self.plan.fingerprint(self._position),
-            "variants": [phase.variant for phase in self._begun()],
+            "position": position,
+            "plan": self.plan.fingerprint(position),
+            "variants": [phase.variant for phase in self.plan.phases if phase.start < position],
         }
         if self._extended:
             state["extended"] = {"built_as": self._built[0].fingerprint(), "schedule": self.schedule.to_dict()}
@@ -152,8 +182,8 @@ class MixtureStream(Iterator[NDArray[Any]]):
                 f"this version goes on from {SCHEMA!r} with {ORDER_VERSION}. Use the mixwright that wrote it."
             )
         plan, schedule = self._built
-        extended = state.get("extended")
-        taken_over = bool(extended) and extended["built_as"] == plan.fingerprint()
+        extended = state.get("extended") or {}
+        taken_over = extended.get("built_as") == plan.fingerprint()
         if taken_over:
             schedule = Schedule.from_dict(extended["schedule"])
             plan = plan.following(schedule, state["variants"])
@@ -179,7 +209,7 @@ class MixtureStream(Iterator[NDArray[Any]]):
 
     def _go_to(self, position: int) -> None:
         self._position, self._many, self._last = position, _FIRST, slice(0, 0)
-        self._drawn = _Drawn(position, position, _NONE, _NONE, _NONE, _NONE)
+        self._drawn = replace(_NOTHING, start=position, end=position)
 
     def _begun(self) -> list[PlannedPhase]:
         return [phase for phase in self.plan.phases if phase.start < self._position]
@@ -212,6 +242,9 @@ class _Drawn:
     epoch: Ints
     window: Ints
     places: Ints
+
+
+_NOTHING = _Drawn(0, 0, *[np.zeros(0, dtype=np.int64)] * 4)
 
 
 @dataclass(frozen=True)
@@ -266,11 +299,7 @@ def plan_for(
 
 def dealt(plan: Plan, first: int, last: int, rows: Ints) -> Ints:
     """The positions that become ``rows (r,)`` of the batches from ``first`` to before ``last``, ``((last - first) * r,)``."""
-    size = np.int64(plan.batch)
-    a, b = (np.int64(side) for side in rectangle(plan.batch))
+    size, a, b = (np.array(side, dtype=np.int64) for side in (plan.batch, *rectangle(plan.batch)))
     keys = np.array(derive_seeds(plan.seed, "deal", numbers=range(first, last)), dtype=np.uint64)
     inside = permute(rows[None, :], size, a, b, keys[:, None])
     return (inside + np.arange(first, last)[:, None] * plan.batch).ravel()
-
-
-_NONE = np.zeros(0, dtype=np.int64)

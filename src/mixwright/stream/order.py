@@ -185,16 +185,19 @@ class Plan:
         Plans with equal fingerprints at a position have drawn the same windows until there.
         """
         whole = position is None
-        begun = [
-            (phase.start, phase.weights, phase.variant, phase.windows if whole else None)
-            for phase in self.phases
-            if position is None or phase.start < max(position, 1)
-        ]
-        chosen = () if self.subsample == 1 else (self.subsample, self.held)
-        return content_key(
-            "mixwright/order", ORDER_VERSION, self.seed, self.seq_len, self.batch, self.domains, self.supply,
-            self.fingerprints, begun, *chosen,
-        )  # fmt: skip
+        begun = len(self.phases) if position is None else int(np.searchsorted(self._begin, max(position, 1)))
+        known: dict[tuple[int, bool], str] = self.__dict__.setdefault("_known", {})
+        if (begun, whole) not in known:
+            phases = [
+                (phase.start, phase.weights, phase.variant, phase.windows if whole else None)
+                for phase in self.phases[:begun]
+            ]
+            chosen = () if self.subsample == 1 else (self.subsample, self.held)
+            known[begun, whole] = content_key(
+                "mixwright/order", ORDER_VERSION, self.seed, self.seq_len, self.batch, self.domains, self.supply,
+                self.fingerprints, phases, *chosen,
+            )  # fmt: skip
+        return known[begun, whole]
 
     def counts(self, position: int) -> Ints:
         """Windows drawn from each domain before ``position``, ``(D,)``; cost O(D)."""

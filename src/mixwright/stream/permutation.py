@@ -50,10 +50,10 @@ def permute(index: Ints, size: Ints, a: Ints, b: Ints, key: Keys) -> Ints:
     out = _feistel(index, a, b, key)
     outside = np.nonzero(out >= size)
     while outside[0].size:
-        picked = [np.broadcast_to(part, out.shape)[outside] for part in (size, a, b, key)]
-        again = _feistel(out[outside], picked[1], picked[2], picked[3].astype(np.uint64))
+        limit, side_a, side_b = (np.broadcast_to(part, out.shape)[outside] for part in (size, a, b))
+        again = _feistel(out[outside], side_a, side_b, np.broadcast_to(key, out.shape)[outside])
         out[outside] = again
-        walks = again >= picked[0]
+        walks = again >= limit
         outside = tuple(axis[walks] for axis in outside)
     return out
 
@@ -86,7 +86,8 @@ def _add(half: Keys, other: Keys, side: Keys, key: Keys, number: int) -> Keys:
     z *= side
     z >>= _32
     z += half
-    return np.minimum(z, z - side, out=z)  # below side the difference wraps around and is the larger
+    np.minimum(z, z - side, out=z)  # below side the difference wraps around and is the larger
+    return z
 
 
 def _scrambled(z: Keys) -> Keys:
