@@ -27,9 +27,18 @@ def head_loss(x: Tensor, head: Tensor, labels: Tensor) -> Tensor:
     Products are in the type that autocast says for x's device, else in x's own; exponentials, sums and the loss are
     float32.
     """
+    return _HeadLoss.apply(x, head, labels, _kind(x))
+
+
+def head_losses(x: Tensor, head: Tensor, labels: Tensor) -> Tensor:
+    """``head_loss`` of K models at once, ``(K,)``, for ``x (K, N, d)``, ``head (K, V, d)``, ``labels (K, N)``."""
+    return _HeadLosses.apply(x, head, labels, _kind(x))
+
+
+def _kind(x: Tensor) -> torch.dtype:
+    """The type of products."""
     device = x.device.type
-    kind = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
-    return _HeadLoss.apply(x, head, labels, kind)
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
 
 
 class _HeadLoss(torch.autograd.Function):  # type: ignore[misc]  # torch is optional, so its classes are Any
@@ -46,6 +55,25 @@ class _HeadLoss(torch.autograd.Function):  # type: ignore[misc]  # torch is opti
     def backward(ctx: Any, scale: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override, unused-ignore]
         to_x, to_head = ctx.saved_tensors
         return to_x * scale, to_head * scale, None, None
+
+
+class _HeadLosses(torch.autograd.Function):  # type: ignore[misc]  # as above
+    """As ``head_losses``: model after model, since the scores of one fill a cache."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, head: Tensor, labels: Tensor, kind: torch.dtype) -> Tensor:
+        means, to_x, to_head = [], torch.empty_like(x), torch.empty_like(head)
+        with torch.autocast(x.device.type, enabled=False):
+            for k in range(len(x)):
+                losses, to_x[k], to_head[k] = losses_and_gradients(x[k], head[k], labels[k], kind)
+                means.append(losses.mean())
+        ctx.save_for_backward(to_x, to_head)
+        return torch.stack(means)
+
+    @staticmethod
+    def backward(ctx: Any, scale: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override, unused-ignore]
+        to_x, to_head = ctx.saved_tensors
+        return to_x * scale[:, None, None], to_head * scale[:, None, None], None, None
 
 
 def losses_and_gradients(x: Tensor, head: Tensor, labels: Tensor, kind: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
