@@ -20,7 +20,9 @@ from mixwright.engine.local import LocalEngine
 from mixwright.engine.task import Engine
 from mixwright.store.artifact import Draft, Workspace, read_json
 from mixwright.store.tokens import TokenStore
-from mixwright.text.tokenize import held_out, tokenize
+from mixwright.text.encode import SHARD_BYTES
+from mixwright.text.scan import as_keys, held_out
+from mixwright.text.tokenize import tokenize
 from mixwright.text.tokenizer import Options, load
 
 SMALL = Options(vocab=300, sample_bytes=2_000, held_out_bytes=400)
@@ -46,10 +48,14 @@ def folder(tmp_path: Path) -> Path:
 
 
 def encode(
-    folder: Path, work: str = "tokens", options: Options = SMALL, engine: Engine = HERE, seq_len: int = SEQ_LEN
-) -> tuple[Corpus, Draft]:
+    folder: Path, work: str = "tokens", options: Options = SMALL, engine: Engine = HERE, seq_len: int = SEQ_LEN,
+    shard_bytes: int = SHARD_BYTES,
+) -> tuple[Corpus, Draft]:  # fmt: skip
     draft = Workspace(folder.parent / work).draft("tokenize", "key")
-    return tokenize(folder, options, draft=draft, engine=engine, seq_len=seq_len, base=folder.parent), draft
+    corpus = tokenize(
+        folder, options, draft=draft, engine=engine, seq_len=seq_len, base=folder.parent, shard_bytes=shard_bytes
+    )
+    return corpus, draft
 
 
 def texts_of(store: TokenStore, tokenizer: Path) -> list[str]:
@@ -114,15 +120,63 @@ def test_same_bytes_with_two_processes(folder: Path) -> None:
     assert hashes(one.path) == hashes(two.path)
 
 
-@pytest.mark.parametrize("finished", range(4))
-def test_interrupted_between_domains(folder: Path, finished: int) -> None:
+TASKS = [
+    *("scan zeta", "scan alpha", "scan goal", "tokenizer", "zeta", "alpha", "goal"),
+    *("seal zeta", "seal alpha", "seal goal"),
+]
+
+
+@pytest.mark.parametrize("finished", range(len(TASKS)))
+def test_interrupted_between_tasks(folder: Path, finished: int) -> None:
     _, whole = encode(folder, "whole")
     with pytest.raises(KeyboardInterrupt):
         encode(folder, engine=Stopping(finished))
     engine = Counting()
     _, draft = encode(folder, engine=engine)
-    assert engine.names == ["tokenizer", "zeta", "alpha", "goal"][finished:]
+    assert engine.names == TASKS[finished:]
     assert hashes(draft.path) == hashes(whole.path)
+
+
+def grouped(folder: Path, rows: int) -> Path:
+    """The same documents in row groups of ``rows``, as larger corpora have them."""
+    for file in folder.rglob("*.parquet"):
+        if file.parent.name in ("documents", "targets"):
+            pq.write_table(pq.read_table(file), file, row_group_size=rows)
+    return folder
+
+
+def test_several_shards_hold_what_one_would(folder: Path) -> None:
+    one, whole = encode(folder, "one")
+    engine = Counting()
+    many, draft = encode(grouped(folder, 5), "many", engine=engine, shard_bytes=1100)
+    assert (many.domains, many.tokenizer) == (one.domains, one.tokenizer)
+    assert "zeta 3/4" in engine.names
+    for place in ("train/zeta", "train/alpha", "val/zeta", "val/alpha", "target/goal"):
+        store, same = TokenStore.open(draft.path / place), TokenStore.open(whole.path / place)
+        assert store.ids.tolist() == same.ids.tolist()
+        assert store.counts.tolist() == same.counts.tolist()
+        assert store.manifest["text_bytes"] == same.manifest["text_bytes"]
+        assert store.manifest["documents"] == same.manifest["documents"]
+        store.check()
+    assert len(TokenStore.open(draft.path / "train/zeta").shards) == 4
+    assert hashes(encode(folder, "two", engine=LocalEngine(2), shard_bytes=1100)[1].path) == hashes(draft.path)
+
+
+def test_finished_shards_are_kept_and_half_written_ones_not_believed(folder: Path) -> None:
+    grouped(folder, 5)
+    _, whole = encode(folder, "whole", shard_bytes=1100)
+    with pytest.raises(KeyboardInterrupt):
+        encode(folder, engine=Stopping(TASKS.index("zeta") + 2), shard_bytes=1100)
+    train = folder.parent / "tokens/tokenize/.key.partial/train/zeta"
+    assert sorted(path.name for path in train.glob(".*.json")) == [".000.json", ".001.json"]
+    (train / ".001.json").unlink()
+    (train / "001.bin").write_bytes(b"half")
+    (train / ".002.bin.17.tmp").write_bytes(b"half")
+    engine = Counting()
+    _, draft = encode(folder, engine=engine, shard_bytes=1100)
+    assert [name for name in engine.names if "zeta" in name] == ["zeta 2/4", "zeta 3/4", "zeta 4/4", "seal zeta"]
+    assert hashes(draft.path) == hashes(whole.path)
+    assert not list((draft.path / "train/zeta").glob(".*"))
 
 
 @pytest.mark.parametrize("gone", [["train/zeta/*"], ["train/zeta/manifest.json", "train/zeta/000.idx"], ["facts.json"]])
@@ -169,12 +223,12 @@ def test_held_out_by_hash(rows: list[tuple[str, int]]) -> None:
     size_of = dict(rows)
     names, sizes = [name for name, _ in rows], np.array([size_of[name] for name, _ in rows], dtype=np.int64)
     options = Options(held_out=0.1, held_out_bytes=50)
-    apart = held_out(names, sizes, options)
+    apart = held_out(as_keys(names), sizes, options)
     chosen = {name for name, out in zip(names, apart, strict=True) if out}
     assert chosen.isdisjoint(name for name, out in zip(names, apart, strict=True) if not out)
     assert bool(chosen) == (len(set(names)) > 1)
     if len(chosen) > 1:
         assert sizes[apart].sum() <= 0.2 * sizes.sum()
     order = rng(0, "order").permutation(len(rows))
-    again = held_out([names[at] for at in order], sizes[order], options)
+    again = held_out(as_keys([names[at] for at in order]), sizes[order], options)
     assert {names[at] for at, out in zip(order, again, strict=True) if out} == chosen

@@ -7,11 +7,17 @@
 
 Held-out documents and targets lie in the order of their text hashes, so that any first part of them is a sample;
 training documents in the order of the sources.
+
+In passes, each task of which leaves a file that says it is finished: every file of documents is scanned (``.scan/``); the
+tokenizer is trained; ranges of documents, whose bounds depend on the documents alone, are encoded into a shard each,
+what is held out of them beside it (``.parts/``); the stores are sealed. A shard that is finished is never encoded again.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,17 +30,50 @@ from mixwright.core.corpus import Corpus, Domain
 from mixwright.core.errors import DataError
 from mixwright.engine.task import Engine, Progress, Task
 from mixwright.store.artifact import MANIFEST, Draft, content_key, read_json, write_json
-from mixwright.store.tokens import TokenStore, write_tokens
+from mixwright.store.shards import ShardWriter, Written, read_index
+from mixwright.store.tokens import TokenStore, seal_tokens
 from mixwright.text import tokenizer as tokenizers
+from mixwright.text.encode import MB_PER_SECOND, SHARD_BYTES, Encoder, batches
+from mixwright.text.scan import Ints, Scan
 from mixwright.text.tokenizer import Facts, Options
 
 OnProgress = Callable[[str, float, dict[str, Any]], None]
-#: the greatest part of a domain's bytes that is held out
-_MOST_HELD_OUT = 0.2
-#: megabytes a second one core encodes, for the cost of a task
-_MB_PER_SECOND = 3.0
-#: bytes of text encoded at once
-_BATCH = 1 << 20
+#: megabytes a second one core scans
+_SCANNED = 200.0
+#: tokens of held-out documents gathered at once
+_GATHERED = 1 << 20
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A domain (``kind`` train) or a target, its curated documents, and the artifact it goes to."""
+
+    kind: str
+    name: str
+    documents: Path
+    out: Path
+
+    @property
+    def is_sealed(self) -> bool:
+        return (self.out / self.kind / self.name / MANIFEST).is_file()
+
+    @property
+    def scan(self) -> Path:
+        return self.out / ".scan" / self.kind / self.name
+
+    @property
+    def held_out(self) -> Path:
+        """The store of what is held out: all of a target."""
+        return self.out / ("val" if self.kind == "train" else self.kind) / self.name
+
+    @property
+    def shards(self) -> Path:
+        """The folder whose shards' records say which ranges are encoded."""
+        return self.out / "train" / self.name if self.kind == "train" else self.held_out / _PARTS
+
+
+#: where a store's held-out documents wait, in the order of the sources, until all of them are there
+_PARTS = ".parts"
 
 
 def tokenize(
@@ -46,183 +85,174 @@ def tokenize(
     on_progress: OnProgress | None = None,
     seq_len: int = 128,
     base: Path = Path(),
+    shard_bytes: int = SHARD_BYTES,
 ) -> Corpus:
     """Write the tokenize artifact into ``draft.path`` (the caller seals it) and return its corpus.
 
-    ``curated`` is the folder of the curate artifact, ``base`` where a relative ``options.path`` starts. Called again on
-    the same draft after any interruption it encodes only the domains that were not finished. Raises DataError if a
-    domain, its held-out part or a target has no whole window of ``seq_len`` tokens. Cost: about 3 MB/s a core.
+    ``curated`` is the folder of the curate artifact, ``base`` where a relative ``options.path`` starts. A shard holds
+    ``shard_bytes`` of text and the rest of a row group. Called again on the same draft after any interruption it encodes
+    only the shards that were not finished. Raises DataError if a domain, its held-out part or a target has no whole
+    window of ``seq_len`` tokens. Cost: about 3 MB/s a core; memory a process: the tokenizer, one row group and the
+    largest document several times over.
     """
     summary = read_json(curated / "summary.json")
     domains = list(summary["domains"])
     targets = [name for name in summary["order"] if name in summary["targets"]]
     report = on_progress or (lambda *_: None)
-    found = _tokenizer(curated, domains, options, draft.path, base, engine, report)
-    tasks = []
-    for kind, name, file in [
-        *(("train", name, curated / "documents" / f"{name}.parquet") for name in domains),
-        *(("target", name, curated / "targets" / f"{name}.parquet") for name in targets),
-    ]:
-        if (draft.path / kind / name / MANIFEST).is_file():
-            continue
-        arguments = {
-            "documents": str(file.resolve()), "kind": kind, "name": name, "out": str(draft.path.resolve()),
-            "options": dataclasses.asdict(options), "facts": dataclasses.asdict(found),
-        }  # fmt: skip
-        cost = file.stat().st_size * 4 / 1e6 / _MB_PER_SECOND
-        tasks.append(Task(name, "mixwright.text.tokenize:encode_documents", arguments, cost))
-    for outcome in list(engine.run(tasks, report)) if tasks else []:
-        outcome.result()
+    parts = [
+        *(_Part("train", name, curated / "documents" / f"{name}.parquet", draft.path.resolve()) for name in domains),
+        *(_Part("target", name, curated / "targets" / f"{name}.parquet", draft.path.resolve()) for name in targets),
+    ]
+    left = [part for part in parts if not part.is_sealed]
+    untrained = not (draft.path / "facts.json").is_file()
+    to_scan = [part for part in parts if part in left or (untrained and part.kind == "train")]
+    _run(engine, [_scan_task(part, options) for part in to_scan if not Scan.is_there(part.scan)], report)
+    if untrained:
+        trained_on = [part.scan for part in parts if part.kind == "train"]
+        _run(engine, [_tokenizer_task(trained_on, options, base, draft.path, engine.slots)], report)
+    found = Facts(**read_json(draft.path / "facts.json"))
+    _run(engine, [task for part in left for task in _encode_tasks(part, found, shard_bytes)], report)
+    _run(engine, [_seal_task(part, found, shard_bytes) for part in left], report)
     return _sum_up(draft.path, domains, targets, found, summary, seq_len)
 
 
-def _tokenizer(
-    curated: Path, domains: Sequence[str], options: Options, out: Path, base: Path, engine: Engine, report: OnProgress
-) -> Facts:
-    if not (out / "facts.json").is_file():
-        arguments = {
-            "files": [str((curated / "documents" / f"{name}.parquet").resolve()) for name in domains],
-            "options": dataclasses.asdict(options),
-            "base": str(base.resolve()),
-            "out": str(out.resolve()),
-        }
-        task = Task("tokenizer", "mixwright.text.tokenize:make_tokenizer", arguments, threads=engine.slots)
-        for outcome in list(engine.run([task], report)):
-            outcome.result()
-    return Facts(**read_json(out / "facts.json"))
+def _run(engine: Engine, tasks: Sequence[Task], report: OnProgress) -> None:
+    for outcome in list(engine.run(tasks, report)) if tasks else []:
+        outcome.result()
+
+
+def _scan_task(part: _Part, options: Options) -> Task:
+    arguments = {
+        "documents": str(part.documents.resolve()), "out": str(part.scan), "options": dataclasses.asdict(options),
+        "all_apart": part.kind != "train",
+    }  # fmt: skip
+    cost = part.documents.stat().st_size * 4 / 1e6 / _SCANNED
+    return Task(f"scan {part.name}", "mixwright.text.scan:scan_documents", arguments, cost)
+
+
+def _tokenizer_task(scans: Sequence[Path], options: Options, base: Path, out: Path, threads: int) -> Task:
+    arguments = {
+        "scans": [str(folder) for folder in scans],
+        "options": dataclasses.asdict(options),
+        "base": str(base.resolve()),
+        "out": str(out.resolve()),
+    }
+    return Task("tokenizer", "mixwright.text.tokenize:make_tokenizer", arguments, threads=threads)
+
+
+def _encode_tasks(part: _Part, facts: Facts, shard_bytes: int) -> list[Task]:
+    """A task per range of documents that has no finished shard."""
+    scan = Scan.open(part.scan)
+    bounds, tasks = scan.shards(shard_bytes), []
+    for number, (first, last) in enumerate(bounds):
+        shard, key = f"{number:03d}", f"{facts.hash}:{first}-{last}"
+        if Written.find(part.shards, shard, key) is None:
+            start, stop = scan.rows(first, last)
+            arguments = {
+                "scan": str(part.scan), "groups": [first, last], "shard": shard, "key": key,
+                "train": str(part.shards) if part.kind == "train" else None, "apart": str(part.held_out / _PARTS),
+                "tokenizer": str(part.out / "tokenizer.json"), "facts": dataclasses.asdict(facts),
+            }  # fmt: skip
+            name = part.name if len(bounds) == 1 else f"{part.name} {number + 1}/{len(bounds)}"
+            cost = float(scan.sizes[start:stop].sum()) / 1e6 / MB_PER_SECOND
+            tasks.append(Task(name, "mixwright.text.tokenize:encode_documents", arguments, cost))
+    return tasks
+
+
+def _seal_task(part: _Part, facts: Facts, shard_bytes: int) -> Task:
+    shards = [f"{number:03d}" for number in range(len(Scan.open(part.scan).shards(shard_bytes)))]
+    arguments = {
+        "scan": str(part.scan), "shards": shards, "apart": str(part.held_out),
+        "train": str(part.shards) if part.kind == "train" else None, "facts": dataclasses.asdict(facts),
+    }  # fmt: skip
+    return Task(f"seal {part.name}", "mixwright.text.tokenize:seal_documents", arguments)
 
 
 def make_tokenizer(
-    progress: Progress, *, files: Sequence[str], options: Mapping[str, Any], base: str, out: str
+    progress: Progress, *, scans: Sequence[str], options: Mapping[str, Any], base: str, out: str
 ) -> None:
     """Train or copy the tokenizer; ``facts.json`` is written last."""
     settings, file = Options(**options), Path(out) / "tokenizer.json"
     if settings.path is not None:
         found = tokenizers.adopt(settings.path, Path(base), file)
     else:
-        texts = (text for name in files for text in _sample(Path(name), settings))
+        texts = (text for folder in scans for text in Scan.open(Path(folder)).sample(settings.sample_bytes))
         found = tokenizers.train(texts, settings.vocab, file)
     write_json(Path(out) / "facts.json", dataclasses.asdict(found))
     progress(1.0, vocab=found.vocab)
 
 
-def held_out(hashes: Sequence[str], sizes: NDArray[np.int64], options: Options) -> NDArray[np.bool_]:
-    """Which documents are held out, ``(n,)``: those of the smallest text hashes, equal texts together.
-
-    ``sizes`` are their bytes, ``(n,)``. A text that would make it more than a fifth of the bytes is passed over; if that
-    leaves none, the smallest text is held out, unless there is only one.
-    """
-    whole: dict[str, int] = {}
-    for value, size in zip(hashes, sizes.tolist(), strict=True):
-        whole[value] = whole.get(value, 0) + size
-    most = _MOST_HELD_OUT * float(sizes.sum())
-    goal = min(max(options.held_out * float(sizes.sum()), options.held_out_bytes), most)
-    chosen: set[str] = set()
-    total = 0
-    for value in sorted(whole):
-        if total >= goal:
-            break
-        if total + whole[value] <= most:
-            chosen.add(value)
-            total += whole[value]
-    if not chosen and len(whole) > 1:
-        chosen = {min(whole, key=lambda value: (whole[value], value))}
-    return np.array([value in chosen for value in hashes], dtype=bool)
-
-
-@dataclass(frozen=True)
-class _Documents:
-    """A Parquet file of documents, its texts streamed."""
-
-    file: Path
-    hashes: list[str]
-    sizes: NDArray[np.int64]
-
-    @classmethod
-    def open(cls, file: Path) -> _Documents:
-        import pyarrow.compute as pc
-        import pyarrow.parquet as pq
-
-        hashes: list[str] = []
-        sizes: list[int] = []
-        with pq.ParquetFile(file) as table:
-            for batch in table.iter_batches(batch_size=1024, columns=["text_hash", "text"]):
-                hashes += batch["text_hash"].to_pylist()
-                sizes += pc.binary_length(batch["text"]).to_pylist()
-        return cls(file, hashes, np.array(sizes, dtype=np.int64))
-
-    def texts(self) -> Iterator[str]:
-        import pyarrow.parquet as pq
-
-        with pq.ParquetFile(self.file) as table:
-            for batch in table.iter_batches(batch_size=256, columns=["text"]):
-                yield from batch["text"].to_pylist()
-
-
-def _sample(file: Path, options: Options) -> Iterator[str]:
-    """Training text of one domain to train the tokenizer on: the documents of the greatest hashes, the last one cut."""
-    documents = _Documents.open(file)
-    kept = ~held_out(documents.hashes, documents.sizes, options)
-    left, room = options.sample_bytes, {}
-    for at in sorted(np.flatnonzero(kept).tolist(), key=lambda at: (documents.hashes[at], at), reverse=True):
-        if left <= 0:
-            break
-        room[at] = left
-        left -= int(documents.sizes[at])
-    for at, text in enumerate(documents.texts()):
-        if at in room:
-            yield text.encode()[: room[at]].decode("utf-8", "ignore")
-
-
 def encode_documents(
-    progress: Progress, *, documents: str, kind: str, name: str, out: str, options: Mapping[str, Any],
-    facts: Mapping[str, Any],
+    progress: Progress, *, scan: str, groups: Sequence[int], shard: str, key: str, train: str | None, apart: str,
+    tokenizer: str, facts: Mapping[str, Any],
 ) -> None:  # fmt: skip
-    """Encode one domain into ``val/`` and then ``train/``, or one target; the store written last marks it finished."""
-    settings, found, folder = Options(**options), Facts(**facts), Path(out)
-    opened = _Documents.open(Path(documents))
-    ids = list(_encode(opened, folder / "tokenizer.json", found, progress))
+    """Encode the row groups ``groups[0]`` to ``groups[1]`` (exclusive) of a scanned file.
 
-    def store(part: str, rows: Sequence[int]) -> None:
-        write_tokens(
-            folder / part / name, [ids[row] for row in rows], vocab=found.vocab, tokenizer=found.hash, end=found.end,
-            text_bytes=int(opened.sizes[list(rows)].sum()),
-        )  # fmt: skip
-
-    def shuffled(rows: NDArray[np.int64]) -> list[int]:
-        return sorted(rows.tolist(), key=lambda row: (opened.hashes[row], row))
-
-    if kind == "target":
-        store("target", shuffled(np.arange(len(ids))))
-    else:
-        apart = held_out(opened.hashes, opened.sizes, settings)
-        store("val", shuffled(np.flatnonzero(apart)))
-        store("train", np.flatnonzero(~apart).tolist())
-
-
-def _encode(documents: _Documents, file: Path, facts: Facts, progress: Progress) -> Iterator[NDArray[Any]]:
-    """The ids of each document, each ending with the end of a document."""
-    tokenizer = tokenizers.load(file)
-    whole, done, tokens = max(1, int(documents.sizes.sum())), 0, 0
-    for batch in _batches(documents.texts()):
-        for encoding in tokenizer.encode_batch_fast(batch, add_special_tokens=False):
-            yield np.array([*encoding.ids, facts.end], dtype=np.int32)
-            tokens += len(encoding.ids) + 1
-        done += sum(len(text.encode()) for text in batch)
-        progress(done / whole, tokens=tokens)
+    Held-out documents become a shard in ``apart``, the others one in ``train``, whose record is written last.
+    """
+    opened, found = Scan.open(Path(scan)), Facts(**facts)
+    row, stop = opened.rows(*groups)
+    whole, done = max(1, int(opened.sizes[row:stop].sum())), 0
+    encode = Encoder.load(Path(tokenizer), found.end)
+    # written in this order as the blocks end: what is held out first, the training shard last
+    with (
+        ShardWriter(Path(train or apart), shard, vocab=found.vocab, key=key) as kept,
+        contextlib.ExitStack() as stack,
+    ):
+        out = stack.enter_context(ShardWriter(Path(apart), shard, vocab=found.vocab, key=key)) if train else kept
+        for texts in batches(opened.texts(*groups)):
+            ids, lengths = encode(texts)
+            rows = slice(row, row + len(texts))
+            held, sizes = opened.apart[rows], opened.sizes[rows]
+            for writer, mine in ((out, held), (kept, ~held)):
+                writer.add(ids[np.repeat(mine, lengths)], lengths[mine], text_bytes=int(sizes[mine].sum()))
+            row += len(texts)
+            done += int(sizes.sum())
+            progress(done / whole, tokens=kept.tokens + (out.tokens if train else 0))
 
 
-def _batches(texts: Iterator[str]) -> Iterator[list[str]]:
-    batch: list[str] = []
-    size = 0
-    for text in texts:
-        batch.append(text)
-        size += len(text)
-        if size >= _BATCH:
-            yield batch
-            batch, size = [], 0
-    if batch:
-        yield batch
+def seal_documents(
+    progress: Progress, *, scan: str, shards: Sequence[str], apart: str, train: str | None, facts: Mapping[str, Any]
+) -> None:
+    """Put what is held out into the order of its text hashes, then write the manifests, the training store's last."""
+    found, folder = Facts(**facts), Path(apart)
+    about = {"vocab": found.vocab, "tokenizer": found.hash, "end": found.end}
+    if not (folder / MANIFEST).is_file():
+        opened = Scan.open(Path(scan))
+        with ShardWriter(folder, "000", vocab=found.vocab) as writer:
+            for ids, lengths, rows in _by_hash(opened, folder / _PARTS, shards):
+                writer.add(ids, lengths, text_bytes=int(opened.sizes[rows].sum()))
+                progress(0.9 * writer.tokens / max(1, opened.bytes), tokens=writer.tokens)
+        assert writer.record is not None
+        seal_tokens(folder, [writer.record], **about)
+    if train is not None:
+        seal_tokens(Path(train), [Written(**read_json(Path(train) / f".{name}.json")) for name in shards], **about)
+    shutil.rmtree(folder / _PARTS, ignore_errors=True)
+
+
+def _by_hash(scan: Scan, parts: Path, shards: Sequence[str]) -> Iterator[tuple[NDArray[Any], NDArray[np.int32], Ints]]:
+    """The held-out documents of all parts by text hash, some at a time: ids, lengths ``(n,)``, rows ``(n,)``.
+
+    Memory: the parts' indexes and some 32 bytes a held-out document; ids are mapped.
+    """
+    rows = np.flatnonzero(scan.apart)
+    order = np.searchsorted(rows, scan.by_hash(rows))
+    lengths, offsets, files, dtype = [], [], [], "uint16"
+    for number, name in enumerate(shards):
+        length, offset, _, dtype = read_index(parts / f"{name}.idx")
+        lengths.append(length)
+        offsets.append(offset // np.dtype(dtype).itemsize)
+        files.append(np.full(len(length), number))
+    length, offset, file = (np.concatenate(values)[order] for values in (lengths, offsets, files))
+    ids = [_mapped(parts / f"{name}.bin", dtype) for name in shards]
+    batch = np.cumsum(length, dtype=np.int64) // _GATHERED
+    for chosen in np.split(np.arange(len(order)), np.flatnonzero(np.diff(batch)) + 1) if len(order) else []:
+        pieces = [ids[file[at]][offset[at] : offset[at] + length[at]] for at in chosen]
+        yield np.concatenate(pieces), length[chosen], rows[order[chosen]]
+
+
+def _mapped(file: Path, dtype: str) -> NDArray[Any]:
+    return np.memmap(file, dtype=dtype, mode="r") if file.stat().st_size else np.zeros(0, dtype=dtype)
 
 
 def _sum_up(
