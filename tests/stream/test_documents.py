@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -44,7 +46,7 @@ def test_equals_the_walk_token_by_token(n: int, length: int, data) -> None:
     assert found.segment_ids.tolist() == segments
     assert found.position_ids.tolist() == positions
     assert found.loss_mask.tolist() == counts
-    assert found.max_seqlen == max(b - a for a, b in zip(cumulative, cumulative[1:], strict=False))
+    assert found.max_seqlen == max(b - a for a, b in itertools.pairwise(cumulative))
     assert [field.dtype.name for field in (found.cu_seqlens, found.segment_ids, found.position_ids)] == ["int32"] * 3
 
 

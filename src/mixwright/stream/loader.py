@@ -15,9 +15,12 @@ from mixwright.core.rng import derive_seeds
 from mixwright.core.schedule import Phase, Schedule
 from mixwright.store.tokens import TokenStore
 from mixwright.stream.blocks import BlockCache
+from mixwright.stream.ledger import Exposure, ledger
 from mixwright.stream.order import ORDER_VERSION, Plan, PlannedPhase, order, stretch
 from mixwright.stream.permutation import permute, rectangle
 from mixwright.stream.reading import Windows
+
+__all__ = ["Exposure", "MixtureStream", "Rows", "dealt", "ledger", "plan_for"]
 
 SCHEMA = "mixwright/stream/1"
 Ints = NDArray[np.int64]
@@ -245,31 +248,6 @@ class _Drawn:
 
 
 _NOTHING = _Drawn(0, 0, *[np.zeros(0, dtype=np.int64)] * 4)
-
-
-@dataclass(frozen=True)
-class Exposure:
-    """What one phase draws from one domain: ``tokens``, and ``epochs``, how often that repeats its supply.
-
-    ``total_epochs`` counts from the beginning of training to the end of the phase.
-    """
-
-    phase: int
-    domain: str
-    tokens: int
-    epochs: float
-    total_epochs: float
-
-
-def ledger(plan: Plan) -> list[Exposure]:
-    """What training by ``plan`` will draw, phase by phase and domain by domain, before any of it is done."""
-    rows = []
-    for number, phase in enumerate(plan.phases):
-        before, after = plan.counts(phase.start), plan.counts(phase.end)
-        for d, name in enumerate(plan.domains):
-            supply, drawn = max(1, plan.supply[d]), int(after[d] - before[d])
-            rows.append(Exposure(number, name, drawn * plan.seq_len, drawn / supply, int(after[d]) / supply))
-    return rows
 
 
 def plan_for(

@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mixwright.core.errors import DataError
+from mixwright.core.mixture import Mixture
 from mixwright.core.rng import derive_seed
 from mixwright.core.schedule import Phase, Schedule
 from mixwright.store.artifact import content_key
@@ -173,6 +174,13 @@ class Plan:
     def rounding(self) -> tuple[int, ...]:
         """Tokens that rounding to whole batches added to each phase (negative: took from it)."""
         return tuple(phase.windows * self.seq_len - phase.tokens for phase in self.phases)
+
+    @property
+    def schedule(self) -> Schedule:
+        """What was planned, neighbouring phases of one mixture taken together."""
+        return Schedule(
+            tuple(Phase(phase.tokens, Mixture(self.domains, np.array(phase.weights))) for phase in self.phases)
+        )
 
     @property
     def variants(self) -> tuple[int, ...]:

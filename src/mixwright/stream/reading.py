@@ -9,6 +9,7 @@ row by row.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -41,7 +42,8 @@ class Windows:
         self._remote = any(Place(shard.file).path is None for _, shard in shards)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.stores, self.seq_len, self._cache)
+        stores = [None if store is None else replace(store) for store in self.stores]  # without maps it may have made
+        return type(self), (stores, self.seq_len, self._cache)
 
     def _map(self, domain: int, shard: Shard) -> NDArray[Any] | None:
         """A local shard that holds whole windows of the common dtype, mapped; None for any other."""
