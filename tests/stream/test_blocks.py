@@ -24,8 +24,8 @@ SEQ_LEN, BATCH, STEPS = 64, 4, 20
 
 
 @pytest.fixture
-def remote(monkeypatch):
-    """fsspec's memory file system holding one file of 10,000 bytes; ``calls`` counts what was asked of it."""
+def remote():
+    """The content of a file of 10,000 bytes in fsspec's file system in memory."""
     import fsspec
 
     system = fsspec.filesystem("memory")

@@ -61,7 +61,8 @@ def test_no_domain_exceeds_the_cap_over_all_phases(data) -> None:
     try:
         schedule, _ = check_epochs(plan, cap=cap, over="reweight")
     except StudyError as error:
-        assert "No weights keep" in str(error)
+        if "No weights keep" not in str(error):
+            raise
         return
     tokens = schedule.exposure().sum(axis=0)
     assert np.all(tokens <= cap * np.array(supply) * 8 * (1 + 1e-9) + 8)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import pickle
+from itertools import chain
 
 import numpy as np
 import pytest
@@ -34,7 +35,7 @@ def whole(stores, **more) -> list[list[list[int]]]:
 
 def batches(items, parts: int) -> list[list[list[int]]]:
     units = [item.tolist() for item in items]
-    return [sum(units[n : n + parts], []) for n in range(0, len(units), parts)]
+    return [list(chain.from_iterable(units[n : n + parts])) for n in range(0, len(units), parts)]
 
 
 @pytest.mark.parametrize("workers", [0, 1, 3])
@@ -65,7 +66,7 @@ def test_stateful_data_loader_resumes_anywhere(stores, workers: int, parts: int,
         dataset = MixtureDataset(stream(stores), parts=parts, rows=rows)
         return StatefulDataLoader(dataset, batch_size=dataset.unit_rows if rows else None, num_workers=workers)
 
-    expected = sum(whole(stores), [])
+    expected = list(chain.from_iterable(whole(stores)))
     for at in (1, 4):
         first, seen = loader(), []
         for number, item in enumerate(first, 1):
@@ -82,7 +83,7 @@ def test_stateful_data_loader_resumes_anywhere(stores, workers: int, parts: int,
 
 
 def test_a_state_in_the_middle_of_a_unit_goes_on_with_its_next_row(stores) -> None:
-    rows = sum(whole(stores), [])
+    rows = list(chain.from_iterable(whole(stores)))
     dataset, seen = MixtureDataset(stream(stores), parts=2, rows=True), []
     for item in dataset:
         seen.append(item.tolist())
