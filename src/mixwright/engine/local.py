@@ -163,7 +163,7 @@ class _Threads(Session):
         self._on_progress, self._slots = on_progress, slots
         self._pool = ThreadPoolExecutor(slots)
         self._waiting = Waiting()
-        self._events: queue.Queue[tuple[str, float, dict[str, Any]] | Outcome] = queue.Queue()
+        self._events: queue.Queue[tuple[str, float, dict[str, Any]] | Outcome | BaseException] = queue.Queue()
         self._running = 0
 
     def submit(self, task: Task) -> None:
@@ -177,6 +177,9 @@ class _Threads(Session):
                 self._running -= 1
                 self._start_what_fits()
                 return event
+            if isinstance(event, BaseException):
+                self._running -= 1
+                raise event
             if self._on_progress is not None:
                 self._on_progress(*event)
         return None
@@ -185,7 +188,13 @@ class _Threads(Session):
         while self._waiting and self._running < self._slots:
             task = self._waiting.pop()
             self._running += 1
-            self._pool.submit(lambda task=task: self._events.put(_call_here(task, self._say)))
+            self._pool.submit(self._work, task)
+
+    def _work(self, task: Task) -> None:
+        try:
+            self._events.put(_call_here(task, self._say))
+        except BaseException as error:  # an interruption is raised where the outcomes are read
+            self._events.put(error)
 
     def _say(self, name: str, fraction: float, facts: dict[str, Any]) -> None:
         self._events.put((name, fraction, facts))
