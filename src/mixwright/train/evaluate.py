@@ -2,15 +2,18 @@
 
 Units: nats/token, and bits/byte, which compares tokenizers: nats/token * tokens / bytes / ln 2 with the tokens and
 UTF-8 bytes of the metric's whole text (its end-of-document ids are tokens, too).
+
+A loss is a mean over windows, so its standard error is that of a mean of window losses: what other windows of such text
+would change, not what another seed would.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -93,3 +96,31 @@ def model_loss(model: Model, metric: Metric) -> float:
             rows = torch.from_numpy(metric.windows[start : start + _CHUNK])
             total += float(model(rows[:, :-1], rows[:, 1:]).sum(dtype=torch.float64))
     return total / metric.windows[:, 1:].size
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A loss in nats/token with its standard error (None for a single window), in bits/byte, over how many tokens."""
+
+    loss: float
+    standard_error: float | None
+    bits_per_byte: float
+    tokens: int
+
+
+def measure(losses: Callable[[Any, Any], Any], metric: Metric, *, device: str = "cpu") -> Measured:
+    """A model's loss on a metric; ``losses(inputs, labels)`` are those of each token, ``(B*T,)`` for ``(B, T)`` ids.
+
+    Every window is read without what came before it.
+    """
+    import torch
+
+    means = []
+    with torch.no_grad():
+        for start in range(0, len(metric.windows), _CHUNK):
+            rows = torch.from_numpy(metric.windows[start : start + _CHUNK]).to(device)
+            each = losses(rows[:, :-1], rows[:, 1:]).view(len(rows), -1)
+            means += each.mean(dim=1, dtype=torch.float64).tolist()
+    loss = float(np.mean(means))
+    error = float(np.std(means, ddof=1) / math.sqrt(len(means))) if len(means) > 1 else None
+    return Measured(loss, error, metric.bits_per_byte(loss), int(metric.windows[:, 1:].size))

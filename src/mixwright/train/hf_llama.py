@@ -141,7 +141,8 @@ def load_llama(folder: Path) -> Model:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    size, tensors = size_of(hf.read_config(folder)), {}
+    size = size_of(hf.read_config(folder))
+    tensors: dict[str, Any] = {}
     for file in hf.weight_files(folder):
         try:
             tensors |= load_file(file)
