@@ -380,7 +380,7 @@ def _trainer(values: Any, placed: Placed) -> Any:
         raise StudyError(f"{placed.at(('trainer', 'name'))}: {error}") from error
     _check_keys(options, plug_in, ("trainer",), placed)
     try:
-        return TypeAdapter(plug_in).validate_python(options)
+        return TypeAdapter(plug_in).validate_python(options).placed(placed.file.resolve().parent)
     except ValidationError as error:
         raise StudyError(_sentence(error, placed, ("trainer",))) from error
     except MixwrightError as error:

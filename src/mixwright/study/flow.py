@@ -209,7 +209,7 @@ class Flow:
                 "design": settings(s.design), "proxy": settings(s.proxy), "seed": s.seed,
                 "objective": {k: v for k, v in settings(s.objective).items() if k not in ("metrics", "over_cap")},
                 "budget": {"tokens": s.budget.tokens},
-            },
+            } | (trainer if s.trainer.mixtures(s.domains) is not None else {}),
             "sweep": trainer,
             "optimize": {
                 "objective": {k: v for k, v in settings(s.objective).items() if k != "over_cap"}, "current": s.current,
@@ -451,7 +451,8 @@ class Flow:
     def _design(self, draft: Draft) -> dict[str, Any]:
         from mixwright.optimize.design import design
 
-        mixtures = design(
+        listed = self.study.trainer.mixtures(self.corpus.names)
+        mixtures = self.trainings.some_of(listed) if listed is not None else design(
             self.corpus.natural(), objective=self.study.objective.over(self.corpus.names), tokens=self.budget_tokens,
             supply=self.corpus.supply, options=self.study.design, rng=rng(self.study.seed, "design"),
         )  # fmt: skip

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from mixwright.core.mixture import Mixture
 from mixwright.core.observation import DONE
-from mixwright.core.rng import derive_seed
+from mixwright.core.rng import derive_seed, rng
 from mixwright.core.run import ModelSize, Run
 from mixwright.core.schedule import Schedule
 from mixwright.store.artifact import Draft, write_json
@@ -43,6 +43,11 @@ class Trainings:
         seeds = [(mixture, f"design-{n:03d}", 0, "design") for n, mixture in enumerate(mixtures)]
         seeds += [(mixtures[0], f"repeat-{n}", n, "repeat") for n in range(1, self._study.design.repeats + 1)]
         return [self._run(name, mixture, tokens, size, self.seed("sweep", n), role) for mixture, name, n, role in seeds]
+
+    def some_of(self, mixtures: Sequence[Mixture]) -> list[Mixture]:
+        """``design.runs`` of the mixtures that a trainer lists; the study's seed says which."""
+        order = rng(self._study.seed, "design").permutation(len(mixtures))
+        return [mixtures[n] for n in sorted(order[: self._study.design.runs].tolist())]
 
     def of_sweep(self) -> list[Run]:
         """The runs the design asks for."""
