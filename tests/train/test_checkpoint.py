@@ -5,7 +5,7 @@ import pickle
 import pytest
 import torch
 
-from mixwright.core.errors import DataError
+from mixwright.core.errors import DataError, ResourceError
 from mixwright.train import checkpoint
 
 TENSORS = {"model": {"w": torch.arange(6.0).view(2, 3)}, "optimizer": {"exp_avg.w": torch.ones(2, 3) / 3}}
@@ -40,7 +40,7 @@ def test_a_save_that_fails_leaves_the_last_good_one(tmp_path, monkeypatch) -> No
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(checkpoint, "_sync", full)
-    with pytest.raises(OSError):
+    with pytest.raises(ResourceError, match="No space left while writing"):
         checkpoint.save(tmp_path / "c", TENSORS, {"step": 4})
     assert checkpoint.load(tmp_path / "c")[1]["step"] == 3
     assert [path.name for path in tmp_path.iterdir()] == ["c"]

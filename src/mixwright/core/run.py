@@ -2,20 +2,35 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from mixwright.core.errors import DataError
 from mixwright.core.schedule import Schedule
 
 _SIZE = re.compile(r"(\d+)x(\d+)\Z")
+_PARAMS = re.compile(r"(\d+(?:\.\d+)?)([KMB])\Z")
+_UNITS = {"K": 1e3, "M": 1e6, "B": 1e9}
+#: Width over layers of the family. The loss is nearly the same over a wide range of it (Kaplan et al. 2020,
+#: arXiv:2001.08361, figure 5); Pythia's 70M to 1.4B have 43 to 128 (Biderman et al. 2023, arXiv:2304.01373, table 1).
+_ASPECT = 64
+#: A shape of the family has the parameters asked for within this part.
+_NEAR = 0.05
+#: Parameters that the dial knows.
+_FEWEST, _MOST = 1e4, 1e11
+
+Rate = Literal["continue", "anneal"]
 
 
 @dataclass(frozen=True, order=True)
 class ModelSize:
-    """The size of a decoder-only model: its width (residual channels) and its number of layers, written ``64x2``."""
+    """The size of a decoder-only model: its width (residual channels) and its number of layers, written ``64x2``.
+
+    ``1M``, ``70M`` or ``1B`` name members of the family by their parameters outside the embeddings (see ``dial``).
+    """
 
     width: int
     layers: int
@@ -28,11 +43,40 @@ class ModelSize:
 
     @classmethod
     def parse(cls, text: str) -> ModelSize:
-        """From ``"64x2"``."""
-        match = _SIZE.match(str(text))
-        if not match:
-            raise DataError(f"A model size is written WIDTHxLAYERS, such as 64x2; got {text!r}.")
-        return cls(int(match[1]), int(match[2]))
+        """From ``"64x2"``, or by the dial from ``"70M"``."""
+        if match := _SIZE.match(str(text)):
+            return cls(int(match[1]), int(match[2]))
+        if match := _PARAMS.match(str(text)):
+            return cls.dial(float(match[1]) * _UNITS[match[2]])
+        raise DataError(
+            f"A model size is written WIDTHxLAYERS, such as 64x2, or as parameters, such as 1M; got {text!r}."
+        )
+
+    @classmethod
+    def dial(cls, params: float) -> ModelSize:
+        """The member of the family with about ``params`` parameters outside the embeddings.
+
+        Of all shapes within 5 % of ``params`` (or the nearest, where there is none) it is the one whose width / layers is
+        nearest to 64; widths are multiples of 16 below 128 channels, of 32 below 512, of 64 from there on, so that
+        heads have 16, 32, 64 and, from 2,048 channels on, 128 channels. Raises DataError outside 10K to 100B.
+        """
+        if not _FEWEST <= params <= _MOST:
+            raise DataError(f"The family of models goes from 10K to 100B parameters; got {params:,.0f}.")
+        shapes = [size for layers in range(1, 129) if (size := cls._nearest(params, layers)) is not None]
+        close = [size for size in shapes if abs(math.log(size.params / params)) <= _NEAR]
+        if not close:
+            return min(shapes, key=lambda size: abs(math.log(size.params / params)))
+        return min(close, key=lambda size: abs(math.log(size.width / size.layers / _ASPECT)))
+
+    @classmethod
+    def _nearest(cls, params: float, layers: int) -> ModelSize | None:
+        """Of the family's shapes with ``layers`` the one nearest to ``params``; None where a width of 16 is too much."""
+        ideal = math.sqrt(params / (12 * layers))
+        step = 16 if ideal < 128 else 32 if ideal < 512 else 64
+        around = [step * (int(ideal / step) + more) for more in (-1, 0, 1)]
+        found = [cls(width, layers) for width in around if width > 0]
+        near = min(found, key=lambda size: abs(math.log(size.params / params)))
+        return near if near.width > 16 or near.params <= 2 * params else None
 
     @property
     def hidden(self) -> int:
@@ -67,7 +111,8 @@ class Run:
     ``verify``, ``branch``). A branch starts from the state that run ``parent`` had after ``parent_tokens`` tokens,
     and its schedule then holds the whole history, parent's part included. ``subsample`` is the fraction of each domain's
     unique tokens that the run may draw from: a proxy of T tokens for a target run of N tokens repeats every domain as often
-    as the target will when it is T/N (1: all of them).
+    as the target will when it is T/N (1: all of them). ``rate`` is what a branch does with the learning rate: it goes
+    on by the parent's schedule (``continue``), or falls linearly from where the parent's stood to zero (``anneal``).
     """
 
     run_id: str
@@ -78,6 +123,7 @@ class Run:
     parent: str | None = None
     parent_tokens: int = 0
     subsample: float = 1.0
+    rate: Rate = "continue"
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[A-Za-z0-9._@+-]+", self.run_id):
@@ -87,6 +133,11 @@ class Run:
         if (self.parent is None) != (self.parent_tokens == 0):
             raise DataError(
                 f"Run {self.run_id}: a branch needs both a parent and the tokens it branches at; a fresh run neither."
+            )
+        if self.rate not in ("continue", "anneal") or (self.rate == "anneal" and self.parent is None):
+            raise DataError(
+                f"Run {self.run_id}: rate is continue or, for a branch, anneal; got {self.rate!r}"
+                f"{' without a parent' if self.parent is None else ''}."
             )
         if not 0 < self.subsample <= 1:
             raise DataError(f"Run {self.run_id}: subsample must lie above 0 and be at most 1; got {self.subsample}.")
@@ -106,6 +157,7 @@ class Run:
             "parent": self.parent,
             "parent_tokens": self.parent_tokens,
             "subsample": self.subsample,
+            "rate": self.rate,
         }
 
     @classmethod

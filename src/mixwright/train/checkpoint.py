@@ -1,7 +1,8 @@
 """Checkpoints: a folder with ``model.safetensors``, ``optimizer.safetensors`` and ``state.json``, whole or not there.
 
 Tensors lie in safetensors files, which hold numbers and nothing that could run; pickled checkpoints are refused. The
-folder is written aside and renamed, so a process killed at any moment leaves the last good one.
+folder is written aside and renamed, so a process killed at any moment, or a disk that is full, leaves the last good one.
+``state.json`` holds the checksums of the tensors' files: a bit that flips on disk is found when they are loaded.
 """
 
 from __future__ import annotations
@@ -14,19 +15,24 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mixwright.core.errors import DataError
-from mixwright.store.artifact import read_json, to_json
+from mixwright.core.errors import DataError, disk_error
+from mixwright.store.artifact import file_hash, read_json, to_json
 
-SCHEMA = "mixwright/checkpoint/1"
+SCHEMA = "mixwright/checkpoint/2"
 _PARTS = ("model", "optimizer")
 _STATE = "state.json"
 _PICKLES = ("*.pt", "*.pth", "*.bin", "*.ckpt", "*.pkl", "*.pickle")
 
 
+class Damaged(DataError):
+    """A checkpoint that is not whole, or not as it was written."""
+
+
 def save(folder: Path, tensors: Mapping[str, Mapping[str, Any]], state: Mapping[str, Any]) -> None:
     """Write ``tensors`` (``model`` and ``optimizer``: name -> tensor) and ``state`` (JSON values) as ``folder``.
 
-    An older checkpoint there is replaced. Cost: the bytes of the tensors, synced to disk.
+    An older checkpoint there is replaced. Cost: the bytes of the tensors, synced to disk and hashed. Raises ResourceError
+    when the disk is full; what was there before is as it was.
     """
     from safetensors.torch import save_file
 
@@ -34,15 +40,22 @@ def save(folder: Path, tensors: Mapping[str, Mapping[str, Any]], state: Mapping[
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True)
     try:
+        hashes = {}
         for part in _PARTS:
             path = aside / f"{part}.safetensors"
             save_file({name: tensor.detach().contiguous() for name, tensor in tensors[part].items()}, path)
             _sync(path)
-        (aside / _STATE).write_text(to_json({"schema": SCHEMA, **state}) + "\n", "utf-8")
+            hashes[path.name] = file_hash(path)
+        (aside / _STATE).write_text(to_json({"schema": SCHEMA, "files": hashes, **state}) + "\n", "utf-8")
         _sync(aside / _STATE)
         shutil.rmtree(folder, ignore_errors=True)
         aside.rename(folder)
         _sync(folder.parent)
+    except Exception as error:
+        full = disk_error(error, folder)
+        if full is not None:
+            raise full from error
+        raise
     finally:
         shutil.rmtree(aside, ignore_errors=True)
 
@@ -59,25 +72,30 @@ def load(folder: Path) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
             "refused. Convert it to safetensors where you trust it."
         )
     if not (folder / _STATE).is_file():
-        raise DataError(f"There is no checkpoint in {folder}: it lacks {_STATE}.")
+        raise Damaged(f"There is no checkpoint in {folder}: it lacks {_STATE}.")
     state = read_json(folder / _STATE)
-    if state.get("schema") != SCHEMA:
+    if not isinstance(state, dict) or state.get("schema") != SCHEMA:
+        state = state if isinstance(state, dict) else {}
         raise DataError(f"{folder} is in the form {state.get('schema')!r}; this version reads {SCHEMA!r}.")
     tensors = {}
     for part in _PARTS:
         path = folder / f"{part}.safetensors"
         _check_safe(path)
+        if file_hash(path) != state["files"].get(path.name):
+            raise Damaged(
+                f"{path} has changed since it was written: its checksum is another. Remove {folder} and train again."
+            )
         try:
             tensors[part] = load_file(path)
         except (SafetensorError, OSError) as error:
-            raise DataError(f"{path} is damaged ({error}). Remove {folder} and train again.") from error
+            raise Damaged(f"{path} is damaged ({error}). Remove {folder} and train again.") from error
     return tensors, state
 
 
 def _check_safe(path: Path) -> None:
     """DataError unless the file begins as safetensors does: the length of a JSON header, then the header."""
     if not path.is_file():
-        raise DataError(f"{path} is missing: the checkpoint is not whole. Remove its folder and train again.")
+        raise Damaged(f"{path} is missing: the checkpoint is not whole. Remove its folder and train again.")
     with path.open("rb") as stream:
         head = stream.read(8)
         length = struct.unpack("<Q", head)[0] if len(head) == 8 else 0
@@ -87,7 +105,7 @@ def _check_safe(path: Path) -> None:
     except ValueError:
         good = False
     if not good:
-        raise DataError(
+        raise Damaged(
             f"{path} is not a safetensors file (a pickled or cut one?), so it is refused: only safetensors can be loaded "
             "without running what is inside. Remove the checkpoint and train again."
         )

@@ -1,4 +1,4 @@
-"""Learning rates as pure functions of the step: linear, cosine, warm-up-stable-decay; and how they follow the width.
+"""Learning rates as pure functions of the step: linear, cosine, warm-up-stable-decay, and what a branch may do instead.
 
 Every schedule begins with a linear warm-up, reaches 1 and ends near 0; the factor it gives multiplies the peak rate.
 Since it depends on the step and the planned number of steps alone, a run resumed or branched at any step goes on with
@@ -29,3 +29,14 @@ def factor(kind: Kind, step: int, steps: int, *, warmup: float, decay: float) ->
         return min(1.0, (steps - step) / (falling + 1))
     done = (step - rising) / (steps - rising)
     return 1 - done if kind == "linear" else 0.5 * (1 + math.cos(math.pi * done))
+
+
+def annealed(kind: Kind, step: int, steps: int, *, since: int, warmup: float, decay: float) -> float:
+    """As ``factor`` until step ``since``; from there on linearly from what it was then to 0 at the end, in (0, 1].
+
+    This is how a branch anneals from its parent's rate, whatever the parent's own schedule (as continued pre-training
+    on another mixture does: Blakeney et al. 2024, arXiv:2406.03476, section 3; linear to zero: Hägele et al. 2024,
+    arXiv:2405.18392, section 3).
+    """
+    begun = factor(kind, min(step, since), steps, warmup=warmup, decay=decay)
+    return begun if step <= since else begun * (steps - step) / (steps - since)

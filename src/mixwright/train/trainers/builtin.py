@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from annotated_types import Ge, Gt, Interval
 
@@ -22,14 +22,20 @@ ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": "4000000000", "MALLOC_TRIM_THRESHOLD_": "
 class Builtin(Trainer):
     """Settings of the builtin trainer.
 
-    ``seq_len`` tokens a window, ``batch`` windows a step. ``lr`` is the peak learning rate of AdamW for embedding, head,
-    biases and norms; matrices inside the model get ``lr * lr_width / width`` (muP, see ``loop.py``). ``lr_schedule``,
+    ``seq_len`` tokens a window, ``batch`` windows a step. ``lr`` is the peak learning rate of AdamW for the embedding
+    and norms; matrices inside the model get ``lr * lr_width / width`` (muP, see ``optimizer.py``). ``lr_schedule``,
     ``warmup`` and ``decay`` (fractions of the run; ``decay`` for wsd) are those of ``learning_rate.py``. ``beta2`` is
     near one because most ids are rare: the second moment must remember them over many small batches.
     ``weight_decay`` applies to matrices inside the model, ``clip`` bounds the norm of the gradient,
     ``embedding_std`` is the embedding's spread at the start. ``eval_tokens`` of each metric are read at the end;
     ``trajectory_evals`` times on the way ``trajectory_eval_tokens`` of each target. ``checkpoint_seconds`` of work
     lie between two checkpoints that an interrupted run goes on from.
+
+    ``mask_documents`` leaves the first token of a document, which nothing predicts, out of the loss. ``precision``,
+    ``compile`` and ``device`` are explained in ``compute.py``. The rest changes how a run is computed, and what comes
+    out by the order of sums at most: ``micro_batch`` windows go through the model at once (0: all of a rank's),
+    ``activation_checkpointing`` computes again what it does not keep, ``parallel`` says how several ranks share a
+    model. ``log_windows`` writes down what every step drew (``windows_log.py``).
     """
 
     seq_len: Annotated[int, Interval(ge=8, le=8192)] = 128
@@ -47,6 +53,14 @@ class Builtin(Trainer):
     eval_tokens: Annotated[int, Ge(1)] = 8192
     trajectory_evals: Annotated[int, Interval(ge=0, le=1000)] = 20
     trajectory_eval_tokens: Annotated[int, Ge(1)] = 4096
+    mask_documents: bool = False
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    compile: Literal["auto", "on", "off"] = field(default="auto", metadata=HOW_ONLY)
+    device: Literal["auto", "cpu", "cuda"] = field(default="auto", metadata=HOW_ONLY)
+    micro_batch: Annotated[int, Ge(0)] = field(default=0, metadata=HOW_ONLY)
+    activation_checkpointing: bool = field(default=False, metadata=HOW_ONLY)
+    parallel: Literal["auto", "ddp", "fsdp"] = field(default="auto", metadata=HOW_ONLY)
+    log_windows: bool = field(default=False, metadata=HOW_ONLY)
     checkpoint_seconds: Annotated[float, Gt(0)] = field(default=10.0, metadata=HOW_ONLY)
 
     def task(

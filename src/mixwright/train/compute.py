@@ -1,0 +1,95 @@
+"""Where a run is computed, in what precision, and whether it is compiled first.
+
+Precision decides what comes out (bfloat16 has 8 bits of significand, Kalamkar et al. 2019, arXiv:1905.12322, table 1), so it
+is part of a run's key and of its checkpoints; device and compilation change the order of sums at most. Under ``bf16``
+products of matrices are in bfloat16 by autocast; weights, gradients, optimizer, norms, the residual stream, softmax sums
+and losses stay float32.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+
+from mixwright.core.errors import StudyError
+from mixwright.core.run import ModelSize
+from mixwright.train.distributed import Ranks
+
+if TYPE_CHECKING:
+    from mixwright.train.model import Model
+
+Precision = Literal["auto", "fp32", "bf16"]
+Compile = Literal["auto", "on", "off"]
+Device = Literal["auto", "cpu", "cuda"]
+
+#: Width from which bfloat16 beats float32 on a CPU with AVX512-BF16: below, casts cost more than products save
+#: (``docs/training.md``, speed).
+BF16_WIDTH = 128
+#: CPU-seconds that compiling a block takes on a server core, and the part of a step's time that it saves
+#: (``docs/training.md``, speed). Compiling must be repaid ``_REPAID`` times over, since both are estimates.
+COMPILE_SECONDS, COMPILE_SAVES, _REPAID = 60.0, 0.15, 2.0
+#: Layers up to which the whole model is compiled, its loss included, which is quicker than blocks alone.
+_SHALLOW = 4
+
+
+@dataclass(frozen=True)
+class Compute:
+    """``device`` (``cpu`` or ``cuda``), ``precision`` (``fp32`` or ``bf16``), and whether blocks are ``compiled``."""
+
+    device: str
+    precision: str
+    compiled: bool
+
+    @classmethod
+    def choose(
+        cls, size: ModelSize, seconds: float, *, precision: Precision, compile: Compile, device: Device
+    ) -> Compute:
+        """What ``auto`` stands for on this machine, for a run of about ``seconds`` in all.
+
+        Precision: bf16 on a GPU, and on a CPU with bfloat16 products from a width of ``BF16_WIDTH`` on. Compile: where
+        the time saved repays compiling twice, and there is a compiler. Raises StudyError for a GPU that is not there.
+        """
+        if device == "cuda" and not torch.cuda.is_available():
+            raise StudyError("trainer.device is cuda, but torch sees no GPU here. Set it to auto or cpu.")
+        place = "cuda" if device == "cuda" or (device == "auto" and torch.cuda.is_available()) else "cpu"
+        if precision == "auto":
+            pays = place == "cuda" or (size.width >= BF16_WIDTH and has_bf16_products())
+            precision = "bf16" if pays else "fp32"
+        worth = seconds * COMPILE_SAVES > _REPAID * COMPILE_SECONDS and has_compiler(place)
+        return cls(place, precision, compile == "on" or (compile == "auto" and worth))
+
+    def resumed(self, state: Mapping[str, Any]) -> Compute:
+        """The same, in the precision that an interrupted run began with (``state`` is what ``to_dict`` gave)."""
+        return Compute(self.device, str(state["precision"]), self.compiled)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return asdict(self)
+
+    def autocast(self) -> Any:
+        """The context that products are computed in."""
+        return torch.autocast(self.device, dtype=torch.bfloat16, enabled=self.precision == "bf16")
+
+    def compile(self, model: Model) -> None:
+        """Compile a shallow model as a whole, a deep one block by block: all have one shape, so the first pays for all."""
+        if not self.compiled:
+            return
+        if model.size.layers <= _SHALLOW and Ranks.current().world == 1:
+            model.compile(dynamic=False)
+            return
+        for block in model.blocks:
+            block.compile(dynamic=False)
+
+
+def has_bf16_products() -> bool:
+    """Whether this CPU multiplies bfloat16 in hardware (AVX512-BF16 or AMX)."""
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
+def has_compiler(device: str) -> bool:
+    """Whether torch can compile here: a GPU, or a C++ compiler on the path."""
+    return device == "cuda" or any(shutil.which(name) for name in ("g++", "clang++", "c++"))
