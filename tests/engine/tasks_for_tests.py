@@ -58,3 +58,11 @@ def kill_parent(progress: Callable[..., None]) -> None:
     del progress
     os.kill(os.getppid(), signal.SIGKILL)
     time.sleep(60)
+
+
+def die_once(progress: Callable[..., None], mark: str) -> str:
+    del progress
+    if not Path(mark).exists():
+        Path(mark).touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return "alive"

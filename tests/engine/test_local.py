@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from mixwright.core.errors import ResourceError
 from mixwright.engine.local import LocalEngine, gpus
 from mixwright.engine.task import Outcome, Task
 
@@ -91,6 +92,16 @@ def test_closing_the_iterator_stops_what_runs(tmp_path: Path) -> None:
     before = [m.read_text() if m.exists() else "" for m in marks]
     time.sleep(0.3)
     assert [m.read_text() if m.exists() else "" for m in marks] == before
+
+
+def test_a_task_whose_process_died_is_run_once_more(tmp_path: Path) -> None:
+    outcomes = run(
+        LocalEngine(1), [task("s", "die_once", {"mark": str(tmp_path / "mark")}), task("d", "wrong", {"how": "die"})]
+    )
+    assert outcomes["s"].value == "alive"
+    assert outcomes["d"].died
+    with pytest.raises(ResourceError, match=r"ended with code 9.* has often run out of memory"):
+        outcomes["d"].result()
 
 
 @pytest.mark.parametrize("kind", ["processes", "threads"])

@@ -256,7 +256,7 @@ class Child:
         last = self._log.read().decode("utf-8", "replace").strip().splitlines()
         how = f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
         said = f": {last[-1]}" if last else ""
-        return {"error": f"The process of {name} {how}{said}.", "kind": 1, "trace": "\n".join(last)}
+        return {"error": f"The process of {name} {how}{said}.", "kind": 1, "trace": "\n".join(last), "died": True}
 
     def stop(self) -> None:
         """Kill it."""
@@ -308,7 +308,7 @@ def outcome_of(task: Task, reply: Mapping[str, Any], seconds: float) -> Outcome:
     """An outcome from a worker's reply."""
     return Outcome(
         task, reply.get("value"), reply.get("error"), reply.get("kind", 0), reply.get("trace", ""), seconds,
-        reply.get("cpu_seconds", 0.0),
+        reply.get("cpu_seconds", 0.0), reply.get("died", False),
     )  # fmt: skip
 
 

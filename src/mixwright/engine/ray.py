@@ -225,7 +225,7 @@ class _RaySession(Session):
                 self._fly(_Flight(flight.task, flight.begun, flight.lost + 1))
                 return None
             said = f"The Ray worker of {flight.task.name} died {1 + flight.lost} times, the last time so: {_first_line(error)}"
-            return Outcome(flight.task, error=said, kind=1, trace=str(error), seconds=seconds)
+            return Outcome(flight.task, error=said, kind=1, trace=str(error), seconds=seconds, died=True)
 
     def _tell(self) -> None:
         at_work = {flight.task.name for flight in self._flying.values()}

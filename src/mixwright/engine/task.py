@@ -52,7 +52,7 @@ class Outcome:
     """How a task ended: a ``value``, or an ``error`` sentence of a ``kind``.
 
     ``kind`` is the exit code of the error's class (2, 3, 4, 5) for errors a user can act on, 1 for anything else; then
-    ``trace`` holds the traceback.
+    ``trace`` holds the traceback. ``died``: the process ended before the task did.
     """
 
     task: Task
@@ -62,11 +62,18 @@ class Outcome:
     trace: str = ""
     seconds: float = 0.0
     cpu_seconds: float = 0.0
+    died: bool = False
 
     def result(self) -> Any:
-        """The value; or raises the error as the class its kind names, RuntimeError with the trace for kind 1."""
+        """The value; or raises the error as the class its kind names: ResourceError for a process that died, RuntimeError
+        with the trace for anything else of kind 1."""
         if self.error is None:
             return self.value
+        if self.died:
+            raise ResourceError(
+                f"{self.error} A process that is killed has often run out of memory: lower engine.workers, or use a machine "
+                "with more. Finished work is kept, and the same command goes on from there."
+            )
         known = {error.exit_code: error for error in (StudyError, DataError, RunsFailedError, ResourceError)}
         if self.kind in known:
             raise known[self.kind](self.error)
@@ -119,8 +126,17 @@ class Engine(ABC):
         """A session of this engine; ``on_progress`` is called from the thread that iterates over the outcomes."""
 
     def run(self, tasks: Sequence[Task], on_progress: OnProgress | None = None) -> Iterator[Outcome]:
-        """Run all tasks, dearest first; yield each outcome as it comes. Closing the iterator stops what is running."""
+        """Run all tasks, dearest first; yield each outcome as it comes. One whose process died is run once more.
+
+        Closing the iterator stops what is running.
+        """
+        died: set[str] = set()
         with closing(self.session(on_progress)) as session:
             for task in tasks:
                 session.submit(task)
-            yield from session
+            for outcome in session:
+                if outcome.died and outcome.task.name not in died:
+                    died.add(outcome.task.name)
+                    session.submit(outcome.task)
+                else:
+                    yield outcome

@@ -108,9 +108,9 @@ class Terminal(Listener):
 
     def _training(self, running: list[tuple[str, Entry]]) -> Table:
         table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", pad_edge=False)
-        table.add_column("  run", max_width=34, no_wrap=True, overflow="ellipsis")
-        for heading in ("done", "loss", "tokens/s", "left"):
-            table.add_column(heading, justify="right", no_wrap=True)
+        table.add_column("  run", min_width=16, max_width=34, no_wrap=True, overflow="ellipsis")
+        for heading, width in (("done", 4), ("loss", 6), ("tokens/s", 8), ("left", 7)):
+            table.add_column(heading, justify="right", no_wrap=True, min_width=width)
         for name, entry in running:
             left = self._tally.left_of(entry)
             table.add_row(
