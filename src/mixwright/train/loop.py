@@ -75,7 +75,7 @@ class Training:
         self.run, self.out, self.options, self.ranks = run, out, options, Ranks.current()
         self.ranks.check_batch(options.batch)
         self.compute = Compute.choose(
-            run.size, options.cost(run), precision=options.precision, compile=options.compile, device=options.device
+            run.size, options.cost(run), precision=options.precision, compiling=options.compile, device=options.device
         )  # fmt: skip
         stores = {name: TokenStore.open(corpus / "train" / name) for name in run.schedule.domains}
         self.stream = self._open_stream(stores)
@@ -137,37 +137,49 @@ class Training:
 
     def run_to_the_end(self, progress: Callable[..., None]) -> dict[str, Any]:
         """Every step that is left, then the evaluation; writes the run's files."""
-        clock = _Clock(self.seconds, self.cpu_seconds)
+        clock = Clock(self.seconds, self.cpu_seconds)
         with self.batches if isinstance(self.batches, Prefetch) else nullcontext():
             reason = self._steps(progress, clock)
+        return self.finish(reason, clock)
+
+    def finish(self, reason: str, clock: Clock) -> dict[str, Any]:
+        """The evaluation, or the ``reason`` why the run failed; writes the run's files."""
         losses = {} if reason else self._measure(self.metrics)
         bad = _not_finite(losses)
         if bad:
             losses, reason = {}, f"its loss on {bad} is not finite after step {self.steps}"
         return self._write(self._observation(FAILED if reason else DONE, reason, losses), clock)
 
-    def _steps(self, progress: Callable[..., None], clock: _Clock) -> str:
+    def _steps(self, progress: Callable[..., None], clock: Clock) -> str:
         """Every step that is left; gives the reason if the run failed."""
-        first, every = self.step, max(1, math.ceil(self.steps / _KEPT_LOSSES))
+        first = self.step
         for batch in self.batches:
             due = self.ranks.first and clock.since_saved() > self.options.checkpoint_seconds
             loss, due = self._learn(batch, self.step, due)
-            if not math.isfinite(loss):
-                step = self.step + 1
-                return f"its loss is {loss} at step {step} ({self._tokens(step):,} tokens)"
-            self.step += 1
-            if reason := self._note(loss, every):
+            if reason := self.stepped(loss):
                 return reason
-            for tokens in (tokens for at, tokens in self.keep if at == self.step):
-                saving.save(self, self.out / checkpoint_name(tokens))
             if due and self.step < self.steps:
                 saving.save_progress(self, clock.seconds, clock.cpu_seconds)
                 clock.saved()
-            self._tell(progress, loss, first, clock)
+            self.tell(progress, loss, first, clock)
+        return ""
+
+    def stepped(self, loss: float) -> str:
+        """Keep what there is to know of the step just made, and the checkpoints asked for; gives the reason if the run is lost.
+
+        A step whose loss is not finite was not made.
+        """
+        if not math.isfinite(loss):
+            step = self.step + 1
+            return f"its loss is {loss} at step {step} ({self._tokens(step):,} tokens)"
+        self.step += 1
+        if reason := self._note(loss, max(1, math.ceil(self.steps / _KEPT_LOSSES))):
+            return reason
+        for tokens in (tokens for at, tokens in self.keep if at == self.step):
+            saving.save(self, self.out / checkpoint_name(tokens))
         return ""
 
     def _note(self, loss: float, every: int) -> str:
-        """Keep what there is to know of the step just made; gives the reason if the run is lost."""
         if self.options.log_windows:
             parts = self.ranks.gather(self.batches.last)
             if self.ranks.first:
@@ -179,7 +191,8 @@ class Training:
             return f"{lost} (step {self.step})"
         return self._watch() if self._is_watched(self.step) else ""
 
-    def _tell(self, progress: Callable[..., None], loss: float, first: int, clock: _Clock) -> None:
+    def tell(self, progress: Callable[..., None], loss: float, first: int, clock: Clock) -> None:
+        """Progress, for a process that began with step ``first``."""
         spent = max(clock.spent(), 1e-9)
         progress(
             self.step / self.steps,
@@ -187,7 +200,7 @@ class Training:
             tokens_per_second=self._tokens(self.step - first) / spent,
             step=self.step,
             tokens=self._tokens(self.step),
-            lr=self.options.lr * self._factor(self.step - 1),
+            lr=self.options.lr * self.rate_factor(self.step - 1),
             seconds_left=spent / (self.step - first) * (self.steps - self.step),
         )
 
@@ -202,7 +215,7 @@ class Training:
         loss = total / self.ranks.world
         if math.isfinite(loss):
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.options.clip)
-            set_rate(self.optimizer, self._factor(step))
+            set_rate(self.optimizer, self.rate_factor(step))
             self.optimizer.step()
         self.optimizer.zero_grad()
         return loss, save > 0
@@ -235,7 +248,7 @@ class Training:
         weights = counted.astype(np.float32) * (self.ranks.world / max(1.0, everywhere))
         return torch.from_numpy(weights).to(self.compute.device)
 
-    def _factor(self, step: int) -> float:
+    def rate_factor(self, step: int) -> float:
         """What peak rates are multiplied by at ``step``."""
         options = self.options
         shape = {"warmup": options.warmup, "decay": options.decay}
@@ -274,7 +287,7 @@ class Training:
             status, reason,
         )  # fmt: skip
 
-    def _write(self, observation: Observation, clock: _Clock) -> dict[str, Any]:
+    def _write(self, observation: Observation, clock: Clock) -> dict[str, Any]:
         facts = {
             "seconds": clock.seconds,
             "cpu_seconds": clock.cpu_seconds,
@@ -299,7 +312,7 @@ class Training:
         saving.branch_from(self, parent)
 
 
-class _Clock:
+class Clock:
     """Seconds and CPU-seconds of a run, with what earlier processes spent on it."""
 
     def __init__(self, seconds: float, cpu_seconds: float) -> None:

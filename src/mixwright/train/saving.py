@@ -57,12 +57,12 @@ def save_progress(training: Training, seconds: float, cpu_seconds: float) -> Non
                 shutil.rmtree(old, ignore_errors=True)
 
 
-def resume(training: Training) -> bool:
-    """Go on from the newest checkpoint an interrupted process left that is whole; False if it left none.
+def resume(training: Training, *, at: int | None = None) -> bool:
+    """Go on from the newest checkpoint an interrupted process left that is whole, or from step ``at``; False if it left none.
 
     Raises DataError when it left some and none is whole.
     """
-    found = training.ranks.told(_found(training))
+    found = training.ranks.told([folder for folder in _found(training) if at is None or int(folder.name) == at])
     for number, folder in enumerate(reversed(found)):
         try:
             tensors, state = checkpoint.load(folder)
@@ -89,6 +89,11 @@ def branch_from(training: Training, parent: Path) -> None:
             "one there when it is trained."
         )
     _take(training, folder, *checkpoint.load(folder))
+
+
+def left_at(training: Training) -> set[int]:
+    """The steps at which an interrupted process left checkpoints to go on from."""
+    return {int(folder.name) for folder in _found(training)}
 
 
 def _found(training: Training) -> list[Path]:
