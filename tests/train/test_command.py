@@ -230,7 +230,7 @@ def test_a_program_that_changes_is_another_trainer(tmp_path) -> None:
 
 def test_only_metrics_checkpoints_and_log_are_kept_where_asked(tmp_path) -> None:
     trained(program(keep=False), tmp_path, keep=(4096,))
-    left = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file())
+    left = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("[!.]*") if path.is_file())
     assert left == [
         "checkpoint-4096/weights", "facts.json", "observation.json", "program.log", "program/metrics.jsonl",
         "program/recipe.yaml", "program/run.json", "trajectory.json",

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import fcntl
 import math
 import os
 import re
@@ -55,6 +56,10 @@ NAMES = (
 )  # fmt: skip
 #: in the run's folder: the program's own, and everything it printed
 PROGRAM, LOG = "program", "program.log"
+#: held by the guardian of a run's program: a second one waits until the first is gone
+_LOCK = ".program.lock"
+#: TensorBoard keeps float32, which holds this part of a number
+_FLOAT32 = 2.0**-23
 #: files named in a command that count as part of the program, and so of a run's key, up to this size
 _PROGRAM_BYTES = 16_000_000
 #: between SIGTERM and SIGKILL for a program that is over its time
@@ -265,12 +270,15 @@ class _Program:
         where = Path(self.options.folder or ".").resolve()
         _check_program(words[0], where, os.environ | self.options.env)
         self.out.mkdir(parents=True, exist_ok=True)
-        with (self.out / LOG).open("ab") as log:
+        with (self.out / LOG).open("ab") as log, (self.out / _LOCK).open("a") as lock:
+            with contextlib.suppress(OSError):  # a file system without locks
+                fcntl.flock(lock, fcntl.LOCK_EX)
             log.write(f"$ {shlex.join(words)}\n".encode())
             log.flush()
             process = subprocess.Popen(
                 [sys.executable, "-I", "-S", guardian.__file__, *words], stdin=subprocess.PIPE, stdout=log,
                 stderr=subprocess.STDOUT, cwd=where, env=os.environ | env | dict(self.options.env), start_new_session=True,
+                pass_fds=(lock.fileno(),),
             )  # fmt: skip
             with _stopped_at_the_end(process):
                 over = self._watch(process, progress)
@@ -368,10 +376,11 @@ class _Program:
     def _tokens_at(self, rows: Sequence[Row], number: int) -> int:
         """Training tokens at a row: said, or counted, or the part that its step is of the last one."""
         said = self._tokens_said(rows[number])
+        total = self.run.schedule.tokens
         if said is not None and math.isfinite(said):
-            return int(said)
+            return total if abs(said / total - 1) < _FLOAT32 else int(said)
         last, step = rows[-1].step, rows[number].step
-        return round(self.run.schedule.tokens * step / last) if last and step is not None else self.run.schedule.tokens
+        return round(total * step / last) if last and step is not None else total
 
     def _nats(self, metric: str, value: float) -> float:
         """A value in nats/token."""
