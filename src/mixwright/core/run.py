@@ -49,7 +49,7 @@ class ModelSize:
         if match := _PARAMS.match(str(text)):
             return cls.dial(float(match[1]) * _UNITS[match[2]])
         raise DataError(
-            f"A model size is written WIDTHxLAYERS, such as 64x2, or as parameters, such as 1M; got {text!r}."
+            f"A model size is written as parameters, such as 1M, or as WIDTHxLAYERS, such as 64x2; got {text!r}."
         )
 
     @classmethod

@@ -46,7 +46,7 @@ class Compute:
 
     @classmethod
     def choose(
-        cls, size: ModelSize, seconds: float, *, precision: Precision, compile: Compile, device: Device
+        cls, size: ModelSize, seconds: float, *, precision: Precision, compiling: Compile, device: Device
     ) -> Compute:
         """What ``auto`` stands for on this machine, for a run of about ``seconds`` in all.
 
@@ -60,7 +60,7 @@ class Compute:
             pays = place == "cuda" or (size.width >= BF16_WIDTH and has_bf16_products())
             precision = "bf16" if pays else "fp32"
         worth = seconds * COMPILE_SAVES > _REPAID * COMPILE_SECONDS and has_compiler(place)
-        return cls(place, precision, compile == "on" or (compile == "auto" and worth))
+        return cls(place, precision, compiling == "on" or (compiling == "auto" and worth))
 
     def resumed(self, state: Mapping[str, Any]) -> Compute:
         """The same, in the precision that an interrupted run began with (``state`` is what ``to_dict`` gave)."""

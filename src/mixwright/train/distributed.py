@@ -56,7 +56,7 @@ def join() -> Iterator[Ranks]:
 
 @dataclass(frozen=True)
 class Ranks:
-    """This process' ``rank`` among ``world`` ranks."""
+    """A process' ``rank`` among ``world`` ranks."""
 
     rank: int = 0
     world: int = 1
@@ -144,7 +144,7 @@ def whole(tensor: Any) -> Any:
 
 
 def placed(tensor: Any, like: Any) -> Any:
-    """This rank's part of a whole ``tensor``, where and how ``like`` lies."""
+    """The part that this rank has of a whole ``tensor``, where and how ``like`` lies."""
     if not hasattr(like, "device_mesh"):
         return tensor.to(like.device)
     from torch.distributed.tensor import distribute_tensor

@@ -313,20 +313,25 @@ class Training:
 
 
 class Clock:
-    """Seconds and CPU-seconds of a run, with what earlier processes spent on it."""
+    """Seconds and CPU-seconds of a run, with what earlier processes spent on it.
 
-    def __init__(self, seconds: float, cpu_seconds: float) -> None:
-        self._before = seconds, cpu_seconds
+    ``part`` of this process' CPU-seconds are the run's, where it trains several.
+    """
+
+    def __init__(self, seconds: float, cpu_seconds: float, *, part: float = 1.0) -> None:
+        self._before, self._part = (seconds, cpu_seconds), part
         self._begun = time.monotonic(), _cpu_seconds()
         self._saved = self._begun[1]
 
     @property
     def seconds(self) -> float:
+        """Seconds in all."""
         return self._before[0] + self.spent()
 
     @property
     def cpu_seconds(self) -> float:
-        return self._before[1] + _cpu_seconds() - self._begun[1]
+        """CPU-seconds in all."""
+        return self._before[1] + (_cpu_seconds() - self._begun[1]) * self._part
 
     def spent(self) -> float:
         """Seconds of this process."""
@@ -337,6 +342,7 @@ class Clock:
         return _cpu_seconds() - self._saved
 
     def saved(self) -> None:
+        """A checkpoint has been written."""
         self._saved = _cpu_seconds()
 
 
