@@ -234,9 +234,24 @@ def branch(study: StudyPath = HERE, as_json: Json = False, quiet: Quiet = False)
 
 
 @app.command()
-def export(study: StudyPath = HERE, as_json: Json = False, quiet: Quiet = False) -> None:
-    """Write the recipe in the trainers' own words."""
-    _stage("export", study, quiet=quiet, as_json=as_json)
+def export(
+    model: Annotated[str | None, typer.Option(help="Instead: this run or checkpoint as a Hugging Face folder.")] = None,
+    out: Annotated[Path | None, typer.Option(help="The folder to write the model to.")] = None,
+    study: StudyPath = HERE,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Write the recipe in the trainers' own words; with --model, a trained model as a Hugging Face folder."""
+    if (model is None) != (out is None):
+        raise StudyError("--model names what to export and --out the folder to write it to: give both, or neither.")
+    if model is None or out is None:
+        _stage("export", study, quiet=quiet, as_json=as_json)
+        return
+    from mixwright.study.evaluate_one import export_model
+
+    flow = _flow(study, quiet=quiet, as_json=as_json) if study.exists() or study != HERE else None
+    where = str(export_model(flow, model, out))
+    _say(f"model: {where}", {"verb": "export", "model": where}, as_json=as_json)
 
 
 @app.command()
@@ -262,6 +277,35 @@ def train(
         result = train_recipe(flow, recipe, size=size, tokens=tokens)
     losses = "  ".join(f"{name} {loss:.3f}" for name, loss in result["losses"].items())
     _say(f"{losses}\ntrain: {result['artifact']}", result, as_json=as_json)
+
+
+@app.command()
+def evaluate(
+    model: Annotated[str, typer.Argument(help="A run of the study, a checkpoint, or a Hugging Face folder.")],
+    tasks: Annotated[str, typer.Option(help="Tasks of the lm-eval harness, with commas between.")] = "",
+    include: Annotated[Path | None, typer.Option(help="A folder of task files of your own.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Documents of each task (default: all).")] = None,
+    shots: Annotated[int | None, typer.Option(min=0, help="Examples before each question.")] = None,
+    tokens: Annotated[int | None, typer.Option(min=1, help="Tokens read of each metric (default: all).")] = None,
+    batch: Annotated[int, typer.Option(min=1, help="Documents or windows at once.")] = 8,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    out: Annotated[Path | None, typer.Option(help="Also write the result to this file.")] = None,
+    study: StudyPath = HERE,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Measure a model: its loss on everything held out, and tasks of the lm-eval harness."""
+    from mixwright.study.evaluate_one import evaluate as measure
+    from mixwright.study.evaluate_one import table
+
+    flow = _flow(study, quiet=quiet, as_json=as_json) if study.exists() or study != HERE else None
+    names = [name.strip() for name in tasks.split(",") if name.strip()]
+    result = measure(
+        flow, model, tasks=names, include=include, limit=limit, shots=shots, tokens=tokens, batch=batch, device=device, out=out
+    )  # fmt: skip
+    place = f"evaluate: {os.path.relpath(result['artifact'])}" if "artifact" in result else ""
+    text = place if quiet else "\n".join(part for part in (table(result), place) if part)
+    _say(text, {"verb": "evaluate", **result}, as_json=as_json)
 
 
 @app.command()

@@ -1,15 +1,22 @@
-"""How often the runs of a study repeat each domain, said before any of them is trained."""
+"""How often the runs of a study repeat each domain: said before any of them is trained, and held to the study's cap."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mixwright.core.run import Run
+from mixwright.core.schedule import Schedule
+from mixwright.store.tokens import TokenStore
+from mixwright.stream.ledger import WARN_EPOCHS, check_epochs, ledger, ledger_table
+from mixwright.stream.loader import plan_for
+from mixwright.stream.order import Plan
 
-#: Epochs up to which repeated text is nearly as good as new (Muennighoff et al. 2023, arXiv:2305.16264, figure 1).
-WARN = 4.0
+if TYPE_CHECKING:
+    from mixwright.study.flow import Flow
+
 #: Domains and runs that a sentence names at most.
 _NAMED = 4
 
@@ -21,7 +28,7 @@ def epochs_of(run: Run, supply: Mapping[str, int]) -> dict[str, float]:
 
 
 def notes(runs: Sequence[Run], supply: Mapping[str, int]) -> list[str]:
-    """What is worth knowing of the runs' epochs: the most of every domain that any repeats, and a warning above ``WARN``."""
+    """What to say of the runs' epochs: the most of every domain that any repeats, and a warning above ``WARN_EPOCHS``."""
     each = {run.run_id: epochs_of(run, supply) for run in runs}
     if not each:
         return []
@@ -37,11 +44,27 @@ def notes(runs: Sequence[Run], supply: Mapping[str, int]) -> list[str]:
     rest = len(most) - len(again)
     others = f"; {'the other' if rest == 1 else f'the other {rest}'} at most once" if rest else ""
     said = [f"Epochs of a whole run at most: {named}{more}{others}."]
-    above = sorted({run_id for run_id, epochs in each.items() if max(epochs.values()) > WARN})
+    above = sorted({run_id for run_id, epochs in each.items() if max(epochs.values()) > WARN_EPOCHS})
     if above:
         names = ", ".join(above[:_NAMED]) + (f" and {len(above) - _NAMED} more" if len(above) > _NAMED else "")
         said.append(
-            f"Warning: {len(above)} of {len(each)} runs repeat a domain more than {WARN:.0f} times ({names}); beyond that "
+            f"Warning: {len(above)} of {len(each)} runs repeat a domain more than {WARN_EPOCHS:.0f} times ({names}); beyond that "
             "repeated text teaches less and less (Muennighoff et al. 2023)."
         )
     return said
+
+
+def held_to_cap(flow: Flow, schedule: Schedule) -> tuple[Schedule, list[str]]:
+    """The schedule of a recipe as it may be trained on the study's corpus, and what to say of it: the ledger of its epochs first.
+
+    ``objective.over_cap`` says what becomes of one that goes beyond ``objective.epoch_cap``: StudyError, other weights, or a
+    note.
+    """
+    corpus, objective = flow.make("tokenize").path, flow.study.objective
+    stores = {name: TokenStore.open(corpus / "train" / name) for name in schedule.domains}
+
+    def plan(schedule: Schedule) -> Plan:
+        return plan_for(stores, schedule, flow.study.seed, **flow.batch)
+
+    allowed, said = check_epochs(plan(schedule), cap=objective.epoch_cap, over=objective.over_cap)
+    return allowed, [ledger_table(ledger(plan(allowed))), *said]

@@ -219,7 +219,7 @@ class Flow:
             "verify": large | {"verify": settings(s.verify), "kept": settings(s.final_phase).get("start")},
             "branch": large | {"final_phase": settings(s.final_phase)},
             "export": {
-                "export": list(s.export), "budget": settings(s.budget), "batch": self._batch,
+                "export": list(s.export), "budget": settings(s.budget), "batch": self.batch,
                 "root": str(self.root.resolve()),  # the files name the tokens by their place
             },
             "report": {"title": s.title, "study": s.text},
@@ -421,7 +421,7 @@ class Flow:
         return int(self.corpus.supply.sum())
 
     @property
-    def _batch(self) -> dict[str, int]:
+    def batch(self) -> dict[str, int]:
         """``seq_len`` and ``batch`` of the run the recipe is for: the budget's, else the trainer's."""
         budget, trainer = self.study.budget, self.study.trainer
         seq_len: int = getattr(trainer, "seq_len", 2048)
@@ -637,7 +637,7 @@ class Flow:
         for name in self.study.export:
             exporter = find("export", name)()
             for label, recipe in recipes.items():
-                files = exporter.files(recipe, tokens_root=root, **self._batch)
+                files = exporter.files(recipe, tokens_root=root, **self.batch)
                 for file, content in files.items():
                     write_atomic(draft.path / name.replace(":", ".") / label / file, content)
         return {"exporters": list(self.study.export)}
