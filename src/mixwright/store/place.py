@@ -83,6 +83,17 @@ class Place:
             if entry.get("type") == "file" and entry.get("size") is not None
         }
 
+    def changed(self) -> str | None:
+        """What changes when the file's content does: its time of change, or the tag its server gives; None: unknown."""
+        if self.path is not None:
+            return str(self._try(lambda: Path(self.url).stat().st_mtime_ns))
+        system, path = self.system()
+        about = self._try(lambda: system.info(path))
+        found = [
+            about[key] for key in ("ETag", "etag", "LastModified", "mtime", "created", "updated") if about.get(key)
+        ]
+        return str(found[0]) if found else None
+
     def read(self, start: int = 0, stop: int | None = None) -> bytes:
         """The file's bytes from ``start`` to ``stop`` (its end)."""
         if self.path is not None:

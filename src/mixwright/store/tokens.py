@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mixwright.core.errors import DataError
+from mixwright.core.errors import DataError, StudyError
 from mixwright.store.artifact import MANIFEST, content_key, file_hash, write_json, written_aside
 from mixwright.store.place import Place
 from mixwright.store.shards import ShardWriter, Written, clear_records, dtype_for, read_index
@@ -89,13 +89,23 @@ class TokenStore:
 
     @property
     def vocab(self) -> int:
-        """Number of ids of its tokenizer."""
-        return int(self.manifest["vocab"])
+        """Number of ids of its tokenizer; where a foreign store does not say, the greatest id in it and one."""
+        return self.counts.size if self.manifest["vocab"] is None else int(self.manifest["vocab"])
 
-    @property
+    @cached_property
     def end(self) -> int:
-        """The id that ends every document."""
-        return int(self.manifest["end"])
+        """The id that ends every document. Raises StudyError where a foreign store shows none."""
+        from mixwright.store.foreign_tokens import last_ids
+
+        if self.manifest["end"] is not None:
+            return int(self.manifest["end"])
+        found = last_ids(self)
+        if len(found) != 1:
+            raise StudyError(
+                f"{self.place} does not show which id ends a document (its documents end with {sorted(found)[:5]}). Say so "
+                "with end."
+            )
+        return found.pop()
 
     @property
     def tokenizer(self) -> str:
@@ -107,16 +117,27 @@ class TokenStore:
         """How ids are stored: uint16 or int32."""
         return np.dtype(self.manifest["dtype"])
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
-        """The hash of all ids: the checksum of a single shard, a hash of the checksums of several."""
+        """The hash of all ids: the checksum of a single shard, a hash of the checksums of several.
+
+        Of files without checksums it is a hash of their sizes and some blocks (``foreign_tokens.fingerprint``).
+        """
+        from mixwright.store.foreign_tokens import fingerprint
+
         files = self.manifest["files"]
+        if not files:
+            return fingerprint(self)
         sums = [str(files[f"{entry['name']}.bin"]) for entry in self.manifest["shards"]]
         return sums[0] if len(sums) == 1 else content_key(sums)
 
     @cached_property
     def counts(self) -> NDArray[np.int64]:
-        """How often each id occurs, ``(vocab,)``."""
+        """How often each id occurs, ``(vocab,)``; of a foreign store all ids are read to count them."""
+        from mixwright.store.foreign_tokens import count
+
+        if not self.manifest["files"]:
+            return count(self, self.manifest["vocab"])
         return np.asarray(np.load(BytesIO((self.place / "counts.npy").read()), allow_pickle=False), dtype=np.int64)
 
     @cached_property
