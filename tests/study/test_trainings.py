@@ -57,3 +57,15 @@ def test_every_run_is_logged_where_the_study_says(tmp_path: Path) -> None:
     flow.make("sweep")
     logged = {path.name for path in (tmp_path / "logs" / "tensorboard").iterdir()}
     assert logged == {run.run_id for run in flow.trainings.of_sweep()}
+
+
+def test_branches_that_anneal_are_compared_with_a_run_that_anneals(tmp_path: Path) -> None:
+    flow = flow_of(tmp_path, trainer="{name: toy}", final_phase="{rate: anneal, weights: {prose: 1}}", verify="null")
+    base, goes_on, upsampled = flow.trainings.of_branch()
+    assert (goes_on.rate, upsampled.rate, base.rate) == ("anneal", "anneal", "continue")
+    assert goes_on.parent == upsampled.parent == base.run_id
+    assert goes_on.schedule.mixture() == base.schedule.mixture()
+    assert upsampled.schedule.phases[-1].mixture["prose"] == 1
+    flow.make("branch")
+    labels = [curve["branch"] for curve in flow.make("branch").json("final_phase.json")["trajectories"]]
+    assert labels == ["continued", "upsampled"]

@@ -207,11 +207,13 @@ class VerifyOptions:
 class FinalPhaseOptions:
     """The end-of-training study: from ``start`` (a fraction of the run) on, ``weights`` instead of the natural mixture.
 
-    ``weights`` is ``optimized``, or a mixture of your own.
+    ``weights`` is ``optimized``, or a mixture of your own. The learning rate of the branches goes on by the parent's schedule
+    (``rate: continue``), or falls linearly to zero from where it stood (``anneal``), as the natural run it is compared with does.
     """
 
     start: Annotated[float, Gt(0), Lt(1)] = 0.8
     weights: Literal["optimized"] | Mapping[str, float] = "optimized"
+    rate: Literal["continue", "anneal"] = "continue"
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from mixwright.engine.local import LocalEngine, cores
 from mixwright.engine.task import Task
 from mixwright.store import hf
 from mixwright.store.artifact import MANIFEST, Artifact, Workspace, content_key, file_hash, read_json, write_json
+from mixwright.study.listener import Listener
 
 if TYPE_CHECKING:
     from mixwright.study.flow import Flow
@@ -229,12 +230,14 @@ def _measured(
             }  # fmt: skip
             function = "mixwright.train.harness:tasks_task"
             work.append(("tasks", Task("tasks", function, told, threads=cores(), environment=ENVIRONMENT)))
-        if flow is not None:
-            flow.listener.begin("evaluate", f"measure {subject.folder}", {name: task.cost for name, task in work})
-        progress = flow.listener.progress if flow is not None else None
-        for name, task in work:
-            for outcome in LocalEngine(cores()).run([task], progress):
-                found[name] = outcome.result()
+        listener = flow.listener if flow is not None else Listener()
+        listener.begin("evaluate", f"measure {subject.folder}", {name: task.cost for name, task in work})
+        try:
+            for name, task in work:
+                for outcome in LocalEngine(cores()).run([task], listener.progress):
+                    found[name] = outcome.result()
+        finally:
+            listener.close()
     return found
 
 

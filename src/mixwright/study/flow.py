@@ -268,7 +268,8 @@ class Flow:
         elif stage == "branch" and self.study.final_phase:
             size, tokens = self.trainings.large
             seeds = self.study.verify.seeds if self.study.verify else 1
-            part = (1 - self.study.final_phase.start) if self.study.verify else 2 - self.study.final_phase.start
+            rest = 1 - self.study.final_phase.start
+            part = rest * (1 + (self.study.final_phase.rate == "anneal")) + (not self.study.verify)
             return seeds * part * self._cost(size, tokens), f"{seeds} branches of {size} runs"
         if count:
             return count * self._cost(size, tokens), f"{count} runs of {size}, {tokens:,} tokens each"
@@ -603,8 +604,9 @@ class Flow:
         assert self.study.final_phase is not None
         runs = self.trainings.of_branch()
         trained = self.trainings.train(runs, draft, self.trainings.kept())
-        ended = [trained[run.run_id] for run in runs]
-        pairs = list(zip(ended[: len(runs) // 2], ended[len(runs) // 2 :], strict=True))
+        seeds = len(self.trainings.kept())
+        ended = [trained[run.run_id] for run in runs[-2 * seeds :]]
+        pairs = list(zip(ended[:seeds], ended[seeds:], strict=True))
         usable = [pair for pair in pairs if all(t.observation.status == DONE for t in pair)]
         if not usable:
             reason = next(t.observation.reason for t in ended if t.observation.status != DONE)

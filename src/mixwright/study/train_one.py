@@ -13,9 +13,13 @@ from mixwright.core.observation import DONE
 from mixwright.core.recipe import Recipe
 from mixwright.core.run import ModelSize, Run
 from mixwright.core.schedule import Phase, Schedule
+from mixwright.train.ranks_engine import follow, leading
 from mixwright.train.sweep import sweep
 
+__all__ = ["follow", "read_recipe", "scaled", "train_recipe"]
+
 if TYPE_CHECKING:
+    from mixwright.engine.task import Engine
     from mixwright.study.flow import Flow
 
 
@@ -40,7 +44,15 @@ def scaled(schedule: Schedule, tokens: int) -> Schedule:
 
 
 def train_recipe(flow: Flow, recipe: Path, *, size: str, tokens: int | None) -> dict[str, Any]:
-    """Train one model on the recipe with the study's corpus and trainer; found as it was if it has been trained before."""
+    """Train one model on the recipe with the study's corpus and trainer; found as it was if it has been trained before.
+
+    Under torchrun rank 0 calls this, and all ranks train the model together (``ranks_engine.follow`` on the others).
+    """
+    with leading(flow.engine) as engine:
+        return _train(flow, engine, recipe, size=size, tokens=tokens)
+
+
+def _train(flow: Flow, engine: Engine, recipe: Path, *, size: str, tokens: int | None) -> dict[str, Any]:
     schedule = read_recipe(recipe).schedule
     total = tokens or schedule.tokens
     domains = flow.corpus.names
@@ -51,7 +63,7 @@ def train_recipe(flow: Flow, recipe: Path, *, size: str, tokens: int | None) -> 
     run = Run("train", scaled(schedule, total), ModelSize.parse(size), flow.study.seed, "train")
     flow.listener.begin("train", f"one {size} model on {recipe}", {"train": float(flow.study.trainer.cost(run))})
     finished = sweep(
-        [run], flow.study.trainer, workspace=flow.workspace, corpus=flow.make("tokenize"), engine=flow.engine,
+        [run], flow.study.trainer, workspace=flow.workspace, corpus=flow.make("tokenize"), engine=engine,
         checkpoints={"train": (total,)}, on_progress=flow.listener.progress,
     )[0]  # fmt: skip
     if finished.observation.status != DONE:

@@ -70,20 +70,28 @@ class Trainings:
         ]
 
     def of_branch(self) -> list[Run]:
-        """The reference runs that go on as before, then the branch of each on the upsampled mixture."""
+        """The reference runs, then those that go on as before, then the branch of each on the upsampled mixture.
+
+        Where the learning rate goes on by its schedule, the reference runs are themselves those that go on as before.
+        """
         from mixwright.train.branch import branch
 
-        assert self._study.final_phase is not None
-        bases, kept, weights = self._bases(), self.kept(), self._study.final_phase.weights
-        domains = bases[0].schedule.domains
-        upsampled = (
-            self._flow.optimized if weights == "optimized" else self._study.mixture(weights, domains, "final_phase")
+        final = self._study.final_phase
+        assert final is not None
+        bases, kept = self._bases(), self.kept()
+        before, domains = bases[0].schedule.phases[-1].mixture, bases[0].schedule.domains
+        after = (
+            self._flow.optimized if final.weights == "optimized"
+            else self._study.mixture(final.weights, domains, "final_phase")
         )  # fmt: skip
-        branches = [
-            branch(base, kept[base.run_id][0], upsampled, run_id=f"branch-upsampled-{n}")
-            for n, base in enumerate(bases)
-        ]
-        return [*bases, *branches]
+
+        def branches(name: str, mixture: Mixture) -> list[Run]:
+            at = [kept[base.run_id][0] for base in bases]
+            named = [(base, at[n], f"branch-{name}-{n}") for n, base in enumerate(bases)]
+            return [branch(base, start, mixture, run_id=run_id, rate=final.rate) for base, start, run_id in named]
+
+        goes_on = branches("continued", before) if final.rate == "anneal" else []
+        return [*bases, *goes_on, *branches("upsampled", after)]
 
     def kept(self) -> dict[str, tuple[int, ...]]:
         """Which runs keep a checkpoint, and at which tokens: the reference runs of the final phase."""
