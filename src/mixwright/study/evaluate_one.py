@@ -6,6 +6,7 @@ artifact like any other where there is a study: the same model, tasks and corpus
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -97,7 +98,7 @@ def evaluate(
             write_json(draft.path / _RESULT, result)
             found = draft.seal(settings=asked, inputs={"model": subject.fingerprint})
     if found is not None:
-        result = {**found.json(_RESULT), "model": str(model), "artifact": str(found.path)}
+        result = {**found.json(_RESULT), "model": str(model), "artifact": os.path.relpath(found.path)}
     if out is not None:
         write_json(out, result)
     return result
@@ -210,18 +211,12 @@ def _window(flow: Flow | None) -> int:
 def _measured(
     flow: Flow | None, subject: Subject, asked: Mapping[str, Any], include: Path | None, how: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Losses and tasks, each in a process of its own."""
+    """Tasks, which may be named wrongly, and then losses, each in a process of its own."""
     from mixwright.train.harness import ENVIRONMENT
 
     found: dict[str, Any] = {"losses": {}, "tasks": {}}
     with tempfile.TemporaryDirectory(prefix="mixwright-") as aside:
         work = []
-        if subject.corpus is not None:
-            told = {
-                "model": str(subject.folder.resolve()), "corpus": str(subject.corpus.path.resolve()),
-                "seq_len": subject.seq_len, "tokens": asked["tokens"], "device": how["device"],
-            }  # fmt: skip
-            work.append(("losses", Task("losses", "mixwright.train.held_out:losses_task", told, threads=cores())))
         if asked["tasks"]:
             folder = subject.folder if subject.exported else _export(subject, Path(aside) / "model")
             told = {
@@ -230,6 +225,12 @@ def _measured(
             }  # fmt: skip
             function = "mixwright.train.harness:tasks_task"
             work.append(("tasks", Task("tasks", function, told, threads=cores(), environment=ENVIRONMENT)))
+        if subject.corpus is not None:
+            told = {
+                "model": str(subject.folder.resolve()), "corpus": str(subject.corpus.path.resolve()),
+                "seq_len": subject.seq_len, "tokens": asked["tokens"], "device": how["device"],
+            }  # fmt: skip
+            work.append(("losses", Task("losses", "mixwright.train.held_out:losses_task", told, threads=cores())))
         listener = flow.listener if flow is not None else Listener()
         listener.begin("evaluate", f"measure {subject.folder}", {name: task.cost for name, task in work})
         try:
