@@ -28,7 +28,7 @@ def with_gradients(loss, x, weight, labels, scale: float = 1.0):
 @pytest.mark.parametrize("count", [1, 31, 32, 33, 200])
 @pytest.mark.parametrize("spread", [1.0, 100.0])
 def test_it_is_cross_entropy_with_its_gradients(monkeypatch, count, spread) -> None:
-    monkeypatch.setattr(head, "_CHUNK_BYTES", {"cpu": 1})  # chunks of 32 tokens
+    monkeypatch.setattr(head, "CHUNK_BYTES", {"cpu": 1})  # chunks of 32 tokens
     given = drawn(count, 24, 300, spread)
     for ours, theirs in zip(with_gradients(head_loss, *given, 0.3), with_gradients(plain, *given, 0.3), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=2e-5, atol=2e-6)

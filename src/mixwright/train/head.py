@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 #: Scores held at once, in bytes of float32: on a CPU what its caches hold, on an accelerator enough to fill it.
-_CHUNK_BYTES = {"cpu": 4 << 20, "cuda": 512 << 20}
+CHUNK_BYTES = {"cpu": 4 << 20, "cuda": 512 << 20}
 
 
 def head_loss(x: Tensor, head: Tensor, labels: Tensor) -> Tensor:
@@ -79,7 +79,7 @@ class _HeadLosses(torch.autograd.Function):  # type: ignore[misc]  # as above
 def losses_and_gradients(x: Tensor, head: Tensor, labels: Tensor, kind: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
     """The losses ``(N,)`` in float32, and the gradients of their mean with respect to ``x`` and ``head``."""
     count, vocab = len(x), len(head)
-    chunk = max(32, _CHUNK_BYTES.get(x.device.type, 4 << 20) // (4 * vocab))
+    chunk = max(32, CHUNK_BYTES.get(x.device.type, 4 << 20) // (4 * vocab))
     losses = torch.empty(count, dtype=torch.float32, device=x.device)
     to_x, turned = torch.empty_like(x), torch.zeros_like(head.T, memory_format=torch.contiguous_format)
     inputs, weights = x.to(kind), head.to(kind)

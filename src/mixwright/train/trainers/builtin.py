@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
@@ -10,8 +11,9 @@ from annotated_types import Ge, Gt, Interval
 
 from mixwright.core.run import Run
 from mixwright.engine.task import Task
+from mixwright.train.grouping import Choice, has_gpu, split
 from mixwright.train.learning_rate import Kind
-from mixwright.train.trainer import HOW_ONLY, Trainer, task_arguments
+from mixwright.train.trainer import HOW_ONLY, Job, Trainer, task_arguments
 
 #: A step over a 4,096-id vocabulary frees its logits (8 MB) and would fault them in again: a quarter of the time of a
 #: small model would go into page faults unless the allocator keeps what was freed (LOG.md has the measurement).
@@ -35,7 +37,8 @@ class Builtin(Trainer):
     ``compile`` and ``device`` are explained in ``compute.py``. The rest changes how a run is computed, and what comes
     out by the order of sums at most: ``micro_batch`` windows go through the model at once (0: all of a rank's),
     ``activation_checkpointing`` computes again what it does not keep, ``parallel`` says how several ranks share a
-    model. ``log_windows`` writes down what every step drew (``windows_log.py``).
+    model, ``population`` whether small runs of one shape are trained together in one process (``auto``: where that was
+    measured to be faster, see ``docs/population.md``). ``log_windows`` writes down what every step drew (``windows_log.py``).
     """
 
     seq_len: Annotated[int, Interval(ge=8, le=8192)] = 128
@@ -60,6 +63,7 @@ class Builtin(Trainer):
     micro_batch: Annotated[int, Ge(0)] = field(default=0, metadata=HOW_ONLY)
     activation_checkpointing: bool = field(default=False, metadata=HOW_ONLY)
     parallel: Literal["auto", "ddp", "fsdp"] = field(default="auto", metadata=HOW_ONLY)
+    population: Choice = field(default="auto", metadata=HOW_ONLY)
     log_windows: bool = field(default=False, metadata=HOW_ONLY)
     checkpoint_seconds: Annotated[float, Gt(0)] = field(default=10.0, metadata=HOW_ONLY)
 
@@ -74,6 +78,23 @@ class Builtin(Trainer):
     ) -> Task:
         arguments = task_arguments(self, run, corpus, out, checkpoints, parent)
         return Task(run.run_id, "mixwright.train.loop:train_task", arguments, self.cost(run), environment=ALLOCATOR)
+
+    def groups(self, jobs: Sequence[Job], *, slots: int) -> list[tuple[Job, ...]]:
+        """Groups by ``grouping.py``, unless something is asked for that only runs alone can do."""
+        if self.population == "off" or self.micro_batch or self.mask_documents or self.activation_checkpointing:
+            return [(job,) for job in jobs]
+        tokens = self.batch * self.seq_len
+        return split(jobs, slots=slots, tokens=tokens, gpu=has_gpu(self.device), choice=self.population)
+
+    def together(self, jobs: Sequence[Job], *, corpus: Path | None) -> Task:
+        """As alone: losses equal to the last bit on a CPU in float32, else within rounding (``population.py``)."""
+        own = [task_arguments(self, job.run, corpus, job.out, job.checkpoints, job.parent) for job in jobs]
+        members = [{name: one[name] for name in ("run", "out", "checkpoints", "parent")} for one in own]
+        arguments = {"members": members, "corpus": own[0]["corpus"], "options": own[0]["options"]}
+        cost = sum(self.cost(job.run) for job in jobs)
+        return Task(
+            jobs[0].run.run_id, "mixwright.train.population:train_together", arguments, cost, environment=ALLOCATOR
+        )
 
     def cost(self, run: Run, vocab: int = 4096) -> float:
         """CPU-seconds on one core of a 2024 server processor, evaluation included; see ``LOG.md``."""
