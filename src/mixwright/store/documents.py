@@ -223,12 +223,13 @@ def _jsonl(file: SourceFile, field: str, meter: Meter) -> Iterator[Row | Unreada
         for number, line in enumerate(lines(chunks(file.path, meter)), start=1):
             content = line.removeprefix(b"\xef\xbb\xbf").strip() if number == 1 else line.strip()
             if content:
-                yield _json_row(file.name, number, content, field)
+                yield json_row(file.name, number, content, field)
     except DamagedStream as error:
         yield Unreadable(file.name, number + 1, f"{error}; what follows is lost", _start(error.tail))
 
 
-def _json_row(name: str, number: int, line: bytes, field: str) -> Row | Unreadable:
+def json_row(name: str, number: int, line: bytes, field: str) -> Row | Unreadable:
+    """Line ``number`` of the JSONL file ``name``, without its end."""
     try:
         value = json.loads(line.decode("utf-8"))
         if not isinstance(value, dict):
@@ -273,7 +274,10 @@ def _text(file: SourceFile, field: str, meter: Meter) -> Iterator[Row | Unreadab
         yield Unreadable(file.name, 1, reason, _start(content))
 
 
-def _parquet(file: SourceFile, field: str, meter: Meter) -> Iterator[Row | Unreadable]:
+def _parquet(
+    file: SourceFile, field: str, meter: Meter, groups: range | None = None, columns: list[str] | None = None
+) -> Iterator[Row | Unreadable]:
+    """All row groups, or ``groups``; all columns, or ``columns``."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -286,11 +290,12 @@ def _parquet(file: SourceFile, field: str, meter: Meter) -> Iterator[Row | Unrea
         raise DataError(f"{file.path} cannot be read ({error}). Correct its permissions or remove it.") from error
     with table:
         _check_column(file.path, table.schema_arrow, field)
-        before = 0
-        for group in range(table.num_row_groups):
+        wanted = range(table.num_row_groups) if groups is None else groups
+        before = sum(table.metadata.row_group(group).num_rows for group in range(wanted.start))
+        for group in wanted:
             done = 0
             try:
-                for batch in table.iter_batches(batch_size=1024, row_groups=[group]):
+                for batch in table.iter_batches(batch_size=1024, row_groups=[group], columns=columns):
                     yield from _arrow_rows(file.name, before + done + 1, batch, field)
                     done += batch.num_rows
             except (OSError, pa.ArrowException) as error:
@@ -332,6 +337,16 @@ def _arrow_rows(name: str, first: int, batch: pa.RecordBatch, field: str) -> Ite
 
 def _first_line(error: BaseException) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def read_file(file: SourceFile, field: str) -> Iterator[Row | Unreadable]:
+    """Every row of one file, in order; raises as ``read_rows``. Memory: the largest row and a piece of the file."""
+    return _READERS[file.format](file, field, Meter())
+
+
+def read_groups(file: SourceFile, field: str, groups: range) -> Iterator[Row | Unreadable]:
+    """The rows of some row groups of a Parquet file, without their other columns; raises as ``read_rows``."""
+    return _parquet(file, field, Meter(), groups, [field])
 
 
 _READERS = {"jsonl": _jsonl, "parquet": _parquet, "text": _text}
