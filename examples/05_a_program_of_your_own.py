@@ -31,7 +31,7 @@ for part in range(1, 5):
     losses = {f"loss_{d}": -np.log(chance[v[:-1], v[1:]]).mean() for d in phase["weights"] for v in [read("val", d)]}
     with (out / "log.jsonl").open("a") as log:
         log.write(json.dumps({"tokens": tokens * part // 4, **losses}) + "\\n")
-""".replace("\\n", "\\n")
+"""
 
 workspace = Workspace(Path("work"))
 Path("count.py").write_text(PROGRAM)
