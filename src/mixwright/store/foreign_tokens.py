@@ -85,7 +85,7 @@ def _store(files: Sequence[_File], end: int | None, vocab: int | None, tokenizer
         if file.tokens:
             shards.append(Shard(str(file.place), file.tokens, start, file.documents, file.index))
         start += file.tokens
-    manifest = {
+    manifest: dict[str, Any] = {
         "schema": f"foreign/{files[0].form}", "dtype": files[0].dtype, "vocab": vocab, "tokenizer": tokenizer, "end": end,
         "tokens": start, "documents": sum(file.documents for file in files), "text_bytes": 0, "files": {},
         "shards": [{"name": file.place.name, "tokens": file.tokens, "documents": file.documents} for file in files],

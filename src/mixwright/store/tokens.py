@@ -115,7 +115,7 @@ class TokenStore:
     @property
     def dtype(self) -> np.dtype[Any]:
         """How ids are stored: uint16 or int32."""
-        return np.dtype(self.manifest["dtype"])
+        return np.dtype(str(self.manifest["dtype"]))
 
     @cached_property
     def fingerprint(self) -> str:
@@ -204,11 +204,12 @@ def write_tokens(
     the documents' text. Raises DataError for an id outside ``0..vocab-1``.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    rest, written = list(documents), []
+    rest = list(documents)[::-1]
+    written: list[Written] = []
     while rest or not written:
         with ShardWriter(folder, f"{len(written):03d}", vocab=vocab) as writer:
             while rest and not (shard_tokens and writer.tokens >= shard_tokens):
-                writer.add(rest.pop(0))
+                writer.add(rest.pop())
         assert writer.record is not None
         written.append(writer.record)
     return seal_tokens(folder, written, vocab=vocab, tokenizer=tokenizer, end=end, text_bytes=text_bytes)

@@ -216,7 +216,7 @@ def seal_documents(
 ) -> None:
     """Put what is held out into the order of its text hashes, then write the manifests, the training store's last."""
     found, folder = Facts(**facts), Path(apart)
-    about = {"vocab": found.vocab, "tokenizer": found.hash, "end": found.end}
+    about: dict[str, Any] = {"vocab": found.vocab, "tokenizer": found.hash, "end": found.end}
     if not (folder / MANIFEST).is_file():
         opened = Scan.open(Path(scan))
         with ShardWriter(folder, "000", vocab=found.vocab) as writer:
