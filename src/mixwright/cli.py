@@ -263,15 +263,17 @@ def report(study: StudyPath = HERE, as_json: Json = False, quiet: Quiet = False)
 @app.command()
 def train(
     recipe: Annotated[Path, typer.Option(help="A recipe.yaml.")] = Path("recipe.yaml"),
-    size: Annotated[str, typer.Option(help="The model's size, WIDTHxLAYERS.")] = "64x2",
+    size: Annotated[str, typer.Option(help="The model's size: parameters such as 1M, or WIDTHxLAYERS.")] = "64x2",
     tokens: Annotated[int | None, typer.Option(help="Training tokens (default: the recipe's).")] = None,
     study: StudyPath = HERE,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Train one model on a recipe, with the study's corpus and trainer; keeps its last checkpoint."""
-    from mixwright.study.train_one import train_recipe
+    """Train one model on a recipe, with the study's corpus and trainer; keeps its last checkpoint. Works under torchrun."""
+    from mixwright.study.train_one import follow, train_recipe
 
+    if follow():  # another rank has the word
+        return
     flow = _flow(study, quiet=quiet, as_json=as_json)
     with flow.workspace.lock():
         result = train_recipe(flow, recipe, size=size, tokens=tokens)

@@ -23,6 +23,7 @@ import torch
 from torch import distributed
 
 from mixwright.core.errors import StudyError
+from mixwright.train.ranks_engine import launched
 
 Parallel = Literal["auto", "ddp", "fsdp"]
 
@@ -31,11 +32,6 @@ _PATIENCE = timedelta(days=7)
 #: Parameters from which ``auto`` takes FSDP on a GPU: weights, gradients and AdamW's moments of 1B parameters are 16 GB
 #: in float32, a fifth of a large accelerator's memory.
 _WHOLE = 1_000_000_000
-
-
-def launched() -> bool:
-    """Whether torchrun started this process as one of several."""
-    return int(os.environ.get("WORLD_SIZE", "1")) > 1 and "RANK" in os.environ
 
 
 @contextmanager
