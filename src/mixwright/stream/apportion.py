@@ -55,11 +55,13 @@ class Tree:
     u: Floats
 
     @classmethod
-    def of(cls, weights: Floats, residual: Floats, seed: int, variant: int = 0) -> Tree:
+    def of(cls, weights: Floats, residual: Floats, seed: int, variant: int = 0, *, cancel: bool = False) -> Tree:
         """The tree for ``weights (D,)``; domains of weight 0 are left out, so they are never drawn.
 
         ``seed`` orders domains of equal weight; variant 0 rounds to nearest, others move ``u`` by up to ``SPREAD``.
-        What domains that are left out were owed or had too much is spread evenly over the others. Cost O(D log D).
+        What domains that are left out were owed or had too much is spread evenly over the others. With ``cancel`` a node
+        is merged with the one of the ``_NEAR`` next lightest whose residual cancels its own best, so that no large part of
+        the tree is owed much, and nothing is given back in a rush that others must wait for. Cost O(D log D).
         """
         used = np.flatnonzero(weights > 0)
         owed = residual - residual[used].sum() / used.size
@@ -71,7 +73,8 @@ class Tree:
         heapq.heapify(heap)
         merged: list[tuple[int, int, float, float]] = []
         while len(heap) > 1:
-            light, heavy = heapq.heappop(heap), heapq.heappop(heap)
+            light = heapq.heappop(heap)
+            heavy = _cancelling(heap, light[3]) if cancel else heapq.heappop(heap)
             weight, due = light[0] + heavy[0], light[3] + heavy[3]
             share = light[0] / weight
             heapq.heappush(heap, (weight, used.size + len(merged), len(merged), due))
@@ -89,6 +92,16 @@ class Tree:
             np.array([row[2] for row in reversed(merged)]),
             u,
         )
+
+    def path(self, domain: int) -> list[tuple[float, float, bool]]:
+        """``p``, ``u`` and whether the way goes to the lighter child, for every node from the root to ``domain``."""
+        parent = {int(child): (node, lighter) for row, lighter in ((self.light, True), (self.heavy, False))
+                  for node, child in enumerate(row)}  # fmt: skip
+        at, out = ~domain, []
+        while at in parent:
+            at, lighter = parent[at]
+            out.append((float(self.p[at]), float(self.u[at]), lighter))
+        return out[::-1]
 
     def counts(self, k: int) -> Ints:
         """How many of the phase's first ``k`` windows each domain gives, ``(D,)``; cost O(D)."""
@@ -159,6 +172,30 @@ class Tree:
             leaf, inner = np.flatnonzero(node < 0), np.flatnonzero(node >= 0)
             found.set(at[leaf], node[leaf], c[leaf])
             at, node, c = at[inner], node[inner], c[inner]
+
+
+def count(path: list[tuple[float, float, bool]], k: int) -> int:
+    """How many of the first ``k`` windows the domain at the end of ``path`` gives."""
+    for p, u, lighter in path:
+        part = min(max(math.floor(k * p + u), 0), k)
+        k = part if lighter else k - part
+    return k
+
+
+#: Nodes among which the one that cancels best is looked for, none of them heavier than twice the lightest.
+_NEAR = 8
+_Node = tuple[float, int, int, float]
+
+
+def _cancelling(heap: list[_Node], due: float) -> _Node:
+    """Take from the heap the node whose residual comes nearest to ``-due``, among the lightest."""
+    near = [heapq.heappop(heap)]
+    while heap and len(near) < _NEAR and heap[0][0] <= 2 * near[0][0]:
+        near.append(heapq.heappop(heap))
+    best = min(range(len(near)), key=lambda n: (abs(near[n][3] + due), n))
+    for node in near[:best] + near[best + 1 :]:
+        heapq.heappush(heap, node)
+    return near[best]
 
 
 #: Windows at a node from which on it is worth a pass of its own.

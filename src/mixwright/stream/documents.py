@@ -16,8 +16,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mixwright.core.errors import DataError
-from mixwright.store.place import Place
-from mixwright.store.shards import read_index
 from mixwright.store.tokens import TokenStore
 
 Ints = NDArray[np.int64]
@@ -108,12 +106,6 @@ def _begins(store: TokenStore) -> Ints:
 
 
 def _of_shard(store: TokenStore, number: int) -> Ints:
-    shard = store.shards[number]
-    if not shard.index:
-        raise DataError(
-            f"{shard.file} has no index that says where documents begin. Give the id that ends them instead."
-        )
-    lengths, offsets, bounds, _ = read_index(Place(shard.index, store.place.options))
-    ends = np.append(offsets // store.dtype.itemsize, shard.tokens)
-    begins = ends[bounds[:-1]] if bounds.size else np.zeros(0, dtype=np.int64)
-    return np.asarray(shard.start + begins[np.diff(bounds) > 0] if lengths.size else begins, dtype=np.int64)
+    ends = store.document_ends(number)
+    begins = np.append(0, ends[:-1])
+    return np.asarray(store.shards[number].start + begins[begins < ends], dtype=np.int64)

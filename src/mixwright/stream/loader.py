@@ -13,6 +13,7 @@ from mixwright.core.errors import DataError
 from mixwright.core.mixture import Mixture
 from mixwright.core.rng import derive_seeds
 from mixwright.core.schedule import Phase, Schedule
+from mixwright.store.token_checks import same_tokenizer
 from mixwright.store.tokens import TokenStore
 from mixwright.stream.blocks import BlockCache
 from mixwright.stream.ledger import Exposure, ledger
@@ -259,11 +260,14 @@ def plan_for(
     batch: int,
     subsample: float = 1.0,
 ) -> Plan:
-    """The plan of a schedule over token stores. Raises DataError for a domain with weight that has no store."""
+    """The plan of a schedule over token stores. Raises DataError for a domain with weight that has no store, and
+    for stores of different tokenizers.
+    """
     for name, tokens in zip(schedule.domains, schedule.exposure().sum(axis=0), strict=True):
         if tokens > 0 and name not in stores:
             raise DataError(f"The schedule draws from {name}, of which there are no tokens. Tokenize it first.")
     used = {name: stores[name] for name in schedule.domains if name in stores}
+    same_tokenizer(used)
     return Plan.of(
         schedule,
         {name: store.windows(seq_len) for name, store in used.items()},

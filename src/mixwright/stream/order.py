@@ -3,11 +3,9 @@
 A position counts windows (sequences) from the beginning of training. A ``Plan`` is a schedule made of whole global
 batches over domains of known size; ``order(plan, positions)`` gives the domain, the epoch and the window at each.
 
-- Each phase is apportioned exactly (see ``stream/apportion.py``): every domain's cumulative count is within one window
-  of the ideal at phase ends and less than two away in between (1.3 was the most seen inside one phase, 1.6 with three,
-  over thousands of random positions of random weights for 5 to 100 domains). What a phase owes a domain is given back in
-  the next; only where a later phase drops domains altogether can an end be more than one off, for what they were owed
-  or had too much stays.
+- Each phase is apportioned exactly (see ``stream/apportion.py`` and ``stream/drawing.py``): every domain's cumulative count
+  is within one window of the ideal at phase ends and less than two away in between, also where later phases drop domains
+  or begin at any batch (``docs/stream.md`` has the maxima measured). What a phase owes a domain is given back in the next.
 - A domain's windows are numbered through, over all phases: window number ``i`` is in epoch ``i // n`` and is the
   ``i % n``-th of that epoch's own permutation of the domain's ``n`` windows. So none is repeated before its domain's
   epoch ends, and every epoch has a new order.
@@ -28,7 +26,7 @@ from mixwright.core.mixture import Mixture
 from mixwright.core.rng import derive_seed
 from mixwright.core.schedule import Phase, Schedule
 from mixwright.store.artifact import content_key
-from mixwright.stream.apportion import Tree
+from mixwright.stream.drawing import Drawn
 from mixwright.stream.permutation import permute, quotient, rectangle, scramble
 
 Ints = NDArray[np.int64]
@@ -36,8 +34,10 @@ Floats = NDArray[np.float64]
 
 #: Part of every plan's fingerprint; raised whenever an equal plan would give another order.
 ORDER_VERSION = 1
-#: Roundings tried for a phase whose end leaves a domain more than one window off.
+#: Roundings tried for a phase whose end leaves a domain more than one window off, before it is mended.
 _VARIANTS = 64
+#: Windows at a phase's beginning that are looked at, and how near to two windows from the ideal they may come.
+_LOOK, _INSIDE = 8192, 1.9
 #: With more windows, products in float64 would be off by more than a thousandth of a window.
 _MOST_WINDOWS = 1 << 40
 
@@ -47,7 +47,7 @@ class PlannedPhase:
     """The windows from ``start`` on, ``windows`` of them, drawn by ``weights`` (D,).
 
     ``tokens`` is what the schedule asked for; ``variant`` numbers the choice of roundings, 0 unless the phase's end
-    needed another.
+    needed another, and below 0 where it is mended (see ``stream/drawing.py``).
     """
 
     start: int
@@ -117,12 +117,17 @@ class Plan:
                 )
         known = fingerprints or {}
         phases: list[PlannedPhase] = []
-        work = _Apportioned(len(held), seed)
-        for number, (start, end, phase) in enumerate(_whole_batches(schedule, batch, seq_len)):
+        work, given = _Apportioned(len(held), seed), list(variants)
+        for start, end, phase in _whole_batches(schedule, batch, seq_len):
             weights = tuple(phase.mixture.weights.tolist())
             planned = PlannedPhase(start, end - start, weights, phase.tokens)
-            fixed = variants[number] if number < len(variants) else None
-            phases.append(work.add_best(planned) if fixed is None else work.add(replace(planned, variant=fixed)))
+            while given and given[0] < 0 and -given[0] < planned.windows:  # mended for an end before this one
+                mended = replace(planned, windows=-given[0], variant=given[0], tokens=-given[0] * seq_len)
+                phases.append(work.add(mended))
+                planned = replace(planned, start=mended.end, windows=planned.windows - mended.windows,
+                                  tokens=planned.tokens - mended.tokens)  # fmt: skip
+                given.pop(0)
+            phases.append(work.add(replace(planned, variant=given.pop(0))) if given else work.add_best(planned))
         names = schedule.domains
         prints = tuple(known.get(name, "") for name in names)
         drawn = tuple(min(count, max(1, round(subsample * count))) for count in held)
@@ -212,7 +217,7 @@ class Plan:
         if not 0 <= position <= self.windows:
             raise DataError(f"The plan has {self.windows:,} windows; position {position:,} is outside.")
         number = max(0, int(np.searchsorted(self._begin, position, side="right")) - 1)
-        done, tree = self._apportioned.starts[number], self._apportioned.trees[number]
+        done, tree = self._apportioned.starts[number], self._apportioned.drawn[number]
         return done + tree.counts(position - self.phases[number].start)
 
     def ideal(self, position: int) -> Floats:
@@ -257,7 +262,7 @@ def order(plan: Plan, positions: ArrayLike) -> tuple[Ints, Ints, Ints]:
     number = np.searchsorted(plan._begin, k, side="right") - 1
     for phase in np.unique(number):
         here = number == phase
-        drawn, before = plan._apportioned.trees[phase].descend(k[here] - plan.phases[phase].start)
+        drawn, before = plan._apportioned.drawn[phase].descend(k[here] - plan.phases[phase].start)
         domain[here], index[here] = drawn, plan._apportioned.starts[phase][drawn] + before
     return domain, *_windows(plan, domain, index)
 
@@ -265,7 +270,7 @@ def order(plan: Plan, positions: ArrayLike) -> tuple[Ints, Ints, Ints]:
 def stretch(plan: Plan, start: int, end: int) -> tuple[Ints, Ints, Ints]:
     """``order`` for the positions from ``start`` to before ``end``, in half the time."""
     parts = []
-    for phase, tree, done in zip(plan.phases, plan._apportioned.trees, plan._apportioned.starts, strict=False):
+    for phase, tree, done in zip(plan.phases, plan._apportioned.drawn, plan._apportioned.starts, strict=False):
         first, last = max(start, phase.start), min(end, phase.end)
         if first < last:
             domain, before = tree.stretch(first - phase.start, last - phase.start)
@@ -305,35 +310,47 @@ class _Permutations:
 
 
 class _Apportioned:
-    """The trees of the phases added so far, and each domain's count at the start of each and at the end."""
+    """The phases added so far as they are drawn, and each domain's count at the start of each and at the end."""
 
     def __init__(self, domains: int, seed: int) -> None:
-        self.trees: list[Tree] = []
+        self.drawn: list[Drawn] = []
         self.starts: list[Ints] = [np.zeros(domains, dtype=np.int64)]
         self._ideal = np.zeros(domains)
         self._seed = seed
 
-    def _next(self, phase: PlannedPhase) -> tuple[Tree, Ints]:
+    def _next(self, phase: PlannedPhase) -> Drawn:
         seed = derive_seed(self._seed, "apportion", phase.start)
-        tree = Tree.of(np.array(phase.weights), self._ideal - self.starts[-1], seed, phase.variant)
-        return tree, self.starts[-1] + tree.counts(phase.windows)
+        return Drawn.of(np.array(phase.weights), self._ideal - self.starts[-1], seed, phase.variant)
 
     def add(self, phase: PlannedPhase) -> PlannedPhase:
-        tree, counts = self._next(phase)
-        self.trees.append(tree)
-        self.starts.append(counts)
+        drawn = self._next(phase)
+        self.drawn.append(drawn)
+        self.starts.append(self.starts[-1] + drawn.counts(phase.windows))
         self._ideal = self._ideal + phase.windows * np.array(phase.weights)
         return phase
 
     def add_best(self, phase: PlannedPhase) -> PlannedPhase:
-        """Add it in the first variant that ends within one window of the ideal, else in the nearest."""
+        """Add it in the first variant that ends within one window of the ideal and stays within two, else mended.
+
+        Only a phase that begins with residuals needs a look inside (see ``apportion.py``).
+        """
         goal = self._ideal + phase.windows * np.array(phase.weights)
-        errors: list[float] = []
         for variant in range(_VARIANTS):
-            errors.append(float(np.abs(goal - self._next(replace(phase, variant=variant))[1]).max()))
-            if errors[-1] <= 1:
-                break
-        return self.add(replace(phase, variant=int(np.argmin(errors))))
+            tried = replace(phase, variant=variant)
+            drawn = self._next(tried)
+            end = float(np.abs(goal - self.starts[-1] - drawn.counts(phase.windows)).max())
+            if end <= 1 and (not self.drawn or self._farthest(tried, drawn) < _INSIDE):
+                return self.add(tried)
+        return self.add(replace(phase, variant=-phase.windows))
+
+    def _farthest(self, phase: PlannedPhase, drawn: Drawn) -> float:
+        """How far any domain is from its ideal in the first windows of a phase, in which residuals are given back."""
+        windows = min(phase.windows, _LOOK)
+        domain, before = drawn.stretch(0, windows)
+        weights, residual = np.array(phase.weights), self._ideal - self.starts[-1]
+        ahead = residual[domain] + np.arange(windows) * weights[domain] - before
+        rest = residual + windows * weights - drawn.counts(windows)
+        return float(max(ahead.max(), (1 - ahead - weights[domain]).max(), np.abs(rest).max()))
 
 
 def _whole_batches(schedule: Schedule, batch: int, seq_len: int) -> list[tuple[int, int, Phase]]:

@@ -1,0 +1,1 @@
+"""The stream beside other loaders: see ``python -m benchmarks.stream --help``."""
