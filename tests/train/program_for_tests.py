@@ -24,7 +24,7 @@ def losses(part):
 
 
 def say(step, part):
-    values = {"loss": 3.0, "tokens": int(tokens * part), **losses(part)}
+    values = {"loss": float("nan") if behaviour == "lost" else 3.0, "tokens": int(tokens * part), **losses(part)}
     if form == "jsonl":
         with (out / "metrics.jsonl").open("a") as stream:
             stream.write(json.dumps({"step": step, **values}) + "\n")
@@ -69,6 +69,8 @@ done = int((out / "state").read_text()) if (out / "state").exists() else 0
 for step in range(done + 1, 5):
     say(step * 10, step / 4)
     (out / "state").write_text(str(step))
+    if behaviour == "lost" and step == 4:
+        time.sleep(60)
     if behaviour == "interrupted" and step == 2 and attempt == 0 and done == 0:
         os._exit(1)
 if form == "tensorboard":

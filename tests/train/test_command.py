@@ -154,6 +154,11 @@ def test_the_time_limit_stops_the_program_and_all_it_started(tmp_path) -> None:
     assert gone(pids_in(tmp_path))
 
 
+def test_a_run_that_is_lost_is_stopped(tmp_path) -> None:
+    found = trained(program(behaviour="lost"), tmp_path)
+    assert "its program was stopped since its last 3 losses are not finite" in found.reason
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="descendants in other sessions are found on Linux only")
 def test_a_killed_worker_takes_the_program_with_it(tmp_path) -> None:
     task = program(behaviour="hang").task(wanted(), corpus=None, out=tmp_path)

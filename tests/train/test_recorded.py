@@ -19,7 +19,7 @@ from mixwright.store.artifact import Workspace
 from mixwright.store.runs import read_runs, write_runs
 from mixwright.testing import check_trainer
 from mixwright.train.sweep import sweep
-from mixwright.train.trainers.recorded import Recorded, distances, recorded_task, size_near
+from mixwright.train.trainers.recorded import Recorded, distances, recorded_task
 
 DOMAINS = ("a", "b", "c")
 WEIGHTS = np.array([[0.5, 0.3, 0.2], [0.2, 0.2, 0.6], [1 / 3, 1 / 3, 1 / 3]])
@@ -94,7 +94,7 @@ def test_a_run_that_is_not_there_fails_and_names_the_nearest_row(recorded, tmp_p
 def test_another_size_or_length_is_another_run(recorded, tmp_path) -> None:
     large = replay(recorded, wanted(size=ModelSize(96, 2)), tmp_path / "large")[0]
     assert "the nearest row is run0: it has 28,368 params" in large.reason.replace(f"{SIZE.params:,}", "28,368")
-    assert "trainer.scale_tolerance 0.05" in large.reason
+    assert "trainer.scale_tolerance 0.1" in large.reason
     assert replay(recorded, wanted(tokens=700), tmp_path / "long")[0].status == FAILED
     whatever = Recorded(recorded.path, scale_tolerance=None)
     found = replay(whatever, wanted(size=ModelSize(96, 2), tokens=7_000), tmp_path / "whatever")[0]
@@ -161,7 +161,7 @@ def test_a_design_can_come_from_the_table(recorded, tmp_path) -> None:
     ]
     runs = recorded.runs()
     assert [run.run_id for run in runs] == ["run0", "run1", "run2"]
-    assert {run.size for run in runs} == {SIZE}
+    assert runs[0].size.params == pytest.approx(SIZE.params, rel=0.06)
     finished = sweep(runs, recorded, workspace=Workspace(tmp_path), corpus=None, engine=LocalEngine(1, "threads"))
     again = Runs.from_observations(one.observation for one in finished)
     read = read_runs(recorded.path).runs
@@ -179,11 +179,6 @@ def test_the_kit(tmp_path) -> None:
     )  # fmt: skip
     write_runs(path, runs)
     check_trainer(Recorded(str(path)), tmp_path / "kit")
-
-
-@pytest.mark.parametrize("params", [1e5, 1e6, 6e7, 1e9])
-def test_sizes_near_a_number_of_params(params: float) -> None:
-    assert size_near(params).params == pytest.approx(params, rel=0.04)
 
 
 @pytest.mark.parametrize(

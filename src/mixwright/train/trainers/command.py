@@ -66,6 +66,8 @@ _PROGRAM_BYTES = 16_000_000
 _GRACE = 5.0
 #: how often the metrics are looked at while the program runs; reading them may take this part of the time at most
 _LOOK_EVERY, _LOOK_PART = 1.0, 0.05
+#: training losses in a row that are not finite, after which a run is given up (single ones come with 16-bit floats)
+_LOST = 3
 _BRACES = re.compile(r"\{\{|\}\}|\{([A-Za-z_]+)\}")
 _LAST_LINES = 5
 
@@ -281,54 +283,49 @@ class _Program:
                 pass_fds=(lock.fileno(),),
             )  # fmt: skip
             with _stopped_at_the_end(process):
-                over = self._watch(process, progress)
-        if over:
-            return (
-                f"its program was stopped after {self.options.time_limit:g} s, the time limit{self._last_lines()}",
-                True,
-            )
+                stopped = self._watch(process, progress)
+        if stopped:
+            return f"its program was stopped {stopped}{self._last_lines()}", True
         if process.returncode:
             return f"its program {_how(process.returncode)}{self._last_lines()}", False
         return self._why_unusable()
 
-    def _watch(self, process: subprocess.Popen[bytes], progress: Callable[..., None]) -> bool:
-        """Wait for the program and tell how far it is; True when it had to be stopped for being over its time."""
-        assert process.stdin is not None
-        look = time.monotonic() + _LOOK_EVERY
+    def _watch(self, process: subprocess.Popen[bytes], progress: Callable[..., None]) -> str:
+        """Wait for the program and tell how far it is; why it had to be stopped ("": it ended)."""
+        limit, look = self.options.time_limit, time.monotonic() + _LOOK_EVERY
         while True:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(min(0.2, _LOOK_EVERY))
-                return False
-            now = time.monotonic()
-            limit = self.options.time_limit
+                return ""
+            now, why = time.monotonic(), ""
             if limit is not None and now - self.begun > limit:
-                with contextlib.suppress(OSError):
-                    process.stdin.write(b"T")
-                    process.stdin.flush()
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    process.wait(_GRACE)
-                return True
-            if now >= look:
-                self._tell(progress)
+                why = f"after {limit:g} s, the time limit"
+            elif now >= look:
+                why = self._tell(progress)
                 look = time.monotonic() + max(_LOOK_EVERY, (time.monotonic() - now) / _LOOK_PART)
+            if why:
+                _ask_to_end(process)
+                return why
 
-    def _tell(self, progress: Callable[..., None]) -> None:
-        """How far the program is, as its metrics say; nothing if they cannot be read yet."""
+    def _tell(self, progress: Callable[..., None]) -> str:
+        """How far the program is, as its metrics say; why it should be stopped, if they say that it is lost."""
         try:
             rows = read_rows(self.folder, self.options.metrics, step=self.options.step)
         except (DataError, OSError):
-            rows = []
+            return ""
         spent = time.monotonic() - self.begun
-        tokens = [self._tokens_said(row) for row in rows]
-        seen = max((value for value in tokens if value is not None), default=0.0)
+        tokens = [said for row in rows if (said := self._tokens_said(row)) is not None and math.isfinite(said)]
+        seen = max(tokens, default=0.0)
         part = min(1.0, seen / self.run.schedule.tokens)
         losses = [row.values[self.options.loss] for row in rows if self.options.loss in row.values]
         facts: dict[str, Any] = {"loss": losses[-1]} if losses else {}
-        if seen:
+        if part > 0:
             new = max(seen - self.run.parent_tokens, 0.0)
             facts |= {"tokens": int(seen), "tokens_per_second": new / spent, "seconds_left": spent * (1 - part) / part}
         steps = [row.step for row in rows if row.step is not None]
         progress(part, **facts, **({"step": int(steps[-1])} if steps else {}))
+        lost = len(losses) >= _LOST and not any(math.isfinite(loss) for loss in losses[-_LOST:])
+        return f"since its last {_LOST} losses are not finite" if lost else ""
 
     def _tokens_said(self, row: Row) -> float | None:
         """Tokens at a row, as the file says or the settings count them."""
@@ -464,6 +461,16 @@ def mapped(named: Mapping[str, str], there: Sequence[str]) -> dict[str, str]:
 def _last(points: Sequence[tuple[int, int, Mapping[str, float]]]) -> dict[str, float]:
     """Each metric's last value."""
     return {name: value for _, _, losses in points for name, value in losses.items()}
+
+
+def _ask_to_end(process: subprocess.Popen[bytes]) -> None:
+    """Have the guardian send SIGTERM, and wait a little; whoever closes its pipe kills what is left."""
+    assert process.stdin is not None
+    with contextlib.suppress(OSError):
+        process.stdin.write(b"T")
+        process.stdin.flush()
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(_GRACE)
 
 
 def _how(code: int) -> str:

@@ -16,7 +16,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -50,7 +49,8 @@ class Recorded(Trainer):
     ``names`` maps this study's metrics to the table's (``{"val:web": "web"}``); a metric that is named after a domain is
     that domain's ``val:`` metric without being told. A row answers a run whose schedule lies within ``tolerance`` of
     its own (see the notation), and whose params and tokens, where the table states them, within the fraction
-    ``scale_tolerance`` (null: whatever they are). ``nearest`` takes the nearest row where none does.
+    ``scale_tolerance`` (null: whatever they are; a size from the dial misses its params by up to 5 %). ``nearest`` takes
+    the nearest row where none does.
     """
 
     path: str
@@ -62,7 +62,7 @@ class Recorded(Trainer):
     tokens_per_step: Annotated[float, Gt(0)] | None = None
     names: Mapping[str, str] = field(default_factory=dict)
     tolerance: Annotated[float, Interval(ge=0, le=1)] = 1e-3
-    scale_tolerance: Annotated[float, Gt(0)] | None = 0.05
+    scale_tolerance: Annotated[float, Gt(0)] | None = 0.1
     nearest: bool = False
 
     def placed(self, folder: Path) -> Recorded:
@@ -113,7 +113,7 @@ class Recorded(Trainer):
         """The table's own runs, as a design that this trainer can train.
 
         Each bears the row's id (characters that no file name may hold become ``_``), schedule and seed. ``size`` is the
-        model's (None: the one nearest to the row's params), ``tokens`` those of a row that states none.
+        model's (None: by ``ModelSize.dial`` from the row's params), ``tokens`` those of a row that states none.
         """
         table = self._read(every_step=False)
         return [_run_of(table, row, size, tokens) for row in range(len(table))]
@@ -310,19 +310,8 @@ def _run_of(table: Runs, row: int, size: ModelSize | None, tokens: int) -> Run:
     ]
     if size is None:
         params = table.params[row]
-        size = size_near(float(params)) if np.isfinite(params) else ModelSize(64, 2)
+        size = ModelSize.dial(min(max(float(params), 1e4), 1e11)) if np.isfinite(params) else ModelSize(64, 2)
     return Run(_file_name(table.run_id[row]), Schedule(tuple(phases)), size, int(table.seed[row]))
-
-
-@lru_cache
-def size_near(params: float) -> ModelSize:
-    """The size whose non-embedding parameters come nearest to ``params``, of those 24 to 128 times as wide as deep."""
-    sizes = []
-    for width in range(8, 16_385, 8):
-        inside = ModelSize(width, 1).params - width
-        layers = min(max(round((params - width) / inside), width // 128, 1), max(1, width // 24))
-        sizes.append(ModelSize(width, layers))
-    return min(sizes, key=lambda size: (abs(size.params - params), size))
 
 
 def _file_name(run_id: str) -> str:
