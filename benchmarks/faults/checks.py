@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,12 +12,10 @@ from mixwright.core.run import Run
 from mixwright.store.tokens import TokenStore
 from mixwright.stream.loader import plan_for
 from mixwright.stream.order import order
+from mixwright.train import windows_log
 
 #: files of a run that hold results; ``facts.json`` holds times too
 RESULTS = ("observation.json", "trajectory.json")
-#: Relative difference allowed between losses of a run on two ranks and the same, uninterrupted: sums of gradients over
-#: ranks are added in another order only if the number of ranks changes, which it does not here.
-TOLERANCE = 0.0
 
 
 def finished_runs(work: Path) -> dict[str, tuple[str, int]]:
@@ -79,15 +78,14 @@ class Counts:
             self.different += not other.is_file() or other.read_bytes() != file.read_bytes()
 
     def compare_windows(self, work: Path) -> None:
-        """The log of windows that each run wrote while it trained is what the order says, each once and in its turn."""
+        """Each step of each run drew what the order has at its positions: the logs of what was drawn say so."""
         corpus = next(path.parent for path in (work / "tokenize").glob("[!.]*/manifest.json"))
-        for log in sorted((work / "runs").glob("[!.]*/windows.log")):
-            drawn, planned = logged_windows(log), planned_windows(log.parent, corpus)
-            self.windows += len(planned)
-            least = min(len(drawn), len(planned))
-            self.wrong_windows += int((drawn[:least] != planned[:least]).any(axis=1).sum()) + abs(
-                len(drawn) - len(planned)
-            )
+        for manifest in sorted((work / "runs").glob("[!.]*/manifest.json")):
+            drawn, planned = logged_windows(manifest.parent), planned_windows(manifest.parent, corpus)
+            for step in set(drawn) | set(planned):
+                self.windows += len(planned.get(step, ()))
+                self.wrong_windows += (drawn.get(step, Counter()) - planned.get(step, Counter())).total()
+                self.wrong_windows += (planned.get(step, Counter()) - drawn.get(step, Counter())).total()
 
 
 def same_run(calm: Path, ours: Path) -> bool:
@@ -99,17 +97,26 @@ def same_run(calm: Path, ours: Path) -> bool:
     return losses[0] == losses[1] and all((calm / file).read_bytes() == (ours / file).read_bytes() for file in tensors)
 
 
-def logged_windows(log: Path) -> np.ndarray:
-    """``(windows, 3)``: domain, epoch, window, in the order they were drawn."""
-    return np.loadtxt(log, dtype=np.int64, ndmin=2)
+Windows = dict[int, Counter[tuple[int, int, int]]]
 
 
-def planned_windows(run_folder: Path, corpus: Path) -> np.ndarray:
-    """The same by the pure function."""
+def logged_windows(run_folder: Path) -> Windows:
+    """Step -> the (domain, epoch, window) it drew, as logged; a step that is logged twice has them twice."""
+    found: Windows = {}
+    for step, rows in windows_log.read(run_folder):
+        found.setdefault(step, Counter()).update(map(tuple, rows))
+    return found
+
+
+def planned_windows(run_folder: Path, corpus: Path) -> Windows:
+    """The same by the pure function of the position."""
     settings = json.loads((run_folder / "manifest.json").read_text())["settings"]
     run = Run.from_dict(settings["run"])
     stores = {name: TokenStore.open(corpus / "train" / name) for name in run.schedule.domains}
     plan = plan_for(
         stores, run.schedule, run.seed, seq_len=settings["seq_len"], batch=settings["batch"], subsample=run.subsample
     )
-    return np.stack(order(plan, np.arange(plan.windows)), axis=1)
+    rows = np.stack(order(plan, np.arange(plan.windows)), axis=1).tolist()
+    return {
+        step + 1: Counter(map(tuple, rows[step * plan.batch : (step + 1) * plan.batch])) for step in range(plan.steps)
+    }

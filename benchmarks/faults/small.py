@@ -26,19 +26,20 @@ trainer:
   eval_tokens: 1024
   trajectory_evals: 4
   trajectory_eval_tokens: 256
-  checkpoint_seconds: 0.2
-proxy: {sizes: [16x1], tokens: 51200}
+  checkpoint_seconds: 0.1
+  log_windows: true
+proxy: {sizes: [16x1], tokens: 25600}
 design: {runs: 5, repeats: 1}
 seed: 5
 """
 #: For ``mixwright train``: two phases, so that a mixture changes under way.
 RECIPE = """\
 schema: mixwright/recipe/1
-tokens: 128000
+tokens: 64000
 phases:
-- tokens: 96000
+- tokens: 48000
   weights: {code: 0.3, maths: 0.3, prose: 0.4}
-- tokens: 32000
+- tokens: 16000
   weights: {code: 0.1, maths: 0.8, prose: 0.1}
 objective: {}
 forecasts: []
@@ -48,7 +49,7 @@ notes: []
 verified: []
 params: null
 """
-TOKENS, SIZE = 128_000, "24x1"
+TOKENS, SIZE = 64_000, "24x1"
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from mixwright.core.mixture import Mixture
 from mixwright.core.run import ModelSize, Run
 from mixwright.core.schedule import Schedule
 from mixwright.engine.local import LocalEngine
-from mixwright.store.artifact import Workspace
+from mixwright.store.artifact import Artifact, Workspace
 from mixwright.train import sweep as module
 from mixwright.train.branch import branch
 from mixwright.train.costs import Costs
@@ -288,6 +289,19 @@ def test_measured_costs_correct_the_estimates_of_this_sweep_and_the_next(workspa
     assert known == pytest.approx([6.0, 0.6]), "each size has its own"
     (workspace.root / "costs.json").write_text("{")
     assert Costs.of(workspace).cpu_seconds(trainer, other) == 0.06
+
+
+def test_a_flipped_bit_is_found_before_anything_is_trained(workspace, corpus, make_run, tmp_path) -> None:
+    copied = Artifact(tmp_path / "corpus", corpus.manifest)
+    shutil.copytree(corpus.path, copied.path)
+    assert go([make_run()], workspace, corpus=copied)[0].observation.status == "done"
+    file = copied.path / "train" / "b" / "000.bin"
+    content = bytearray(file.read_bytes())
+    content[100] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(DataError, match=r"train/b/000\.bin has changed since it was written"):
+        go([make_run(seed=1)], workspace, corpus=copied)
+    assert go([make_run()], workspace, corpus=copied)[0].observation.status == "done", "what is done needs no tokens"
 
 
 def test_tasks_are_told_absolute_places(tmp_path, monkeypatch, grouped) -> None:

@@ -289,7 +289,13 @@ class Flow:
 
     def _cost(self, size: str, tokens: int) -> float:
         schedule = Schedule.constant(Mixture.uniform(self.study.domains), tokens)
-        return float(self.study.trainer.cost(Run("cost", schedule, ModelSize.parse(size))))
+        return self._cost_of_run(Run("cost", schedule, ModelSize.parse(size)))
+
+    def _cost_of_run(self, run: Run) -> float:
+        """CPU-seconds, by what runs like it took in this workspace, else by the trainer's estimate."""
+        from mixwright.train.costs import Costs
+
+        return Costs.of(self.workspace).cpu_seconds(self.study.trainer, run)
 
     def _tasks(self, stage: str) -> dict[str, float]:
         if stage == "curate":
@@ -298,7 +304,7 @@ class Flow:
             return {"cross-validation": self._cost_of_fit()[0]}
         wanted = self.trainings
         runs = {"sweep": wanted.of_sweep, "verify": wanted.of_verify, "branch": wanted.of_branch}.get(stage)
-        return {run.run_id: float(self.study.trainer.cost(run)) for run in runs()} if runs else {}
+        return {run.run_id: self._cost_of_run(run) for run in runs()} if runs else {}
 
     # ---- nouns the artifacts hold ------------------------------------------------------------------------------
 

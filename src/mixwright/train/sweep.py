@@ -31,7 +31,18 @@ from mixwright.core.observation import FAILED, Observation
 from mixwright.core.run import Run
 from mixwright.engine.locks import held
 from mixwright.engine.task import Engine, Outcome, Session, Task
-from mixwright.store.artifact import Artifact, Draft, Workspace, content_key, read_json, write_atomic, write_json
+from mixwright.store.artifact import (
+    MANIFEST,
+    Artifact,
+    Draft,
+    Workspace,
+    content_key,
+    read_json,
+    write_atomic,
+    write_json,
+)
+from mixwright.store.token_checks import verify
+from mixwright.store.tokens import TokenStore
 from mixwright.stream.order import ORDER_VERSION
 from mixwright.train.costs import Costs, seconds_of
 from mixwright.train.trainer import FACTS, OBSERVATION, Job, Trainer, write_results
@@ -45,6 +56,8 @@ _RETRIES = 1
 _LOCK = ".lock"
 #: Why earlier attempts of a run ended, a list of sentences; its artifact's ``info`` holds them in the end.
 _REASONS = ".reasons.json"
+#: In the workspace: which token files were verified, so that each is read once.
+_VERIFIED = "verified.json"
 #: What the process of a run that was given up said last.
 _TRACE = ".trace.txt"
 _ERRORS: dict[int, type[MixwrightError]] = {2: StudyError, 3: DataError, 5: ResourceError}
@@ -218,6 +231,7 @@ class _Sweep:
         self.lost: dict[str, str] = {}  # runs given up in this sweep -> the last reason
         self.refused: dict[str, MixwrightError] = {}  # runs that a user must do something about
         self.trained = self.measured = 0
+        self.checked = False
 
     def train(self) -> None:
         """Find or train all runs; raises what ``sweep`` says."""
@@ -242,8 +256,17 @@ class _Sweep:
             else:
                 self._finish(run, artifact, session)
         if missing:
+            self._check_tokens()
             for group in self.trainer.groups(missing, slots=self.engine.slots):
                 self._submit(group, session)
+
+    def _check_tokens(self) -> None:
+        """Before the first training: every byte of the tokens that has not been verified before. DataError names a bad file."""
+        if self.corpus is None or self.checked:
+            return
+        for manifest in sorted(self.corpus.path.absolute().glob(f"*/*/{MANIFEST}")):
+            verify(TokenStore.open(manifest.parent), self.workspace.root / _VERIFIED)
+        self.checked = True
 
     def _job(self, run: Run) -> Job:
         name = run.run_id
