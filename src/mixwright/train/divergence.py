@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 #: Losses at the start that say what an untrained model loses, and losses at the end that are judged.
 FIRST, LAST = 10, 100
-#: Nats/token above the worst first loss in which every judged loss must lie. A healthy model that meets text of another
+#: Nats/token above the worst first loss in which nine in ten judged losses must lie. A healthy model that meets text of another
 #: phase is at most about as far off as word frequencies of the wrong language, and comes down within some dozen steps.
 MARGIN = 1.0
 #: A run comes down if its excess over the worst first loss fell by this part from the first half of LAST to the second.
@@ -26,12 +26,13 @@ def diverged(losses: Sequence[float]) -> str:
     if len(losses) < FIRST + LAST:
         return ""
     worst, judged = max(losses[:FIRST]), losses[-LAST:]
-    if min(judged) <= worst + MARGIN:
+    low = sorted(judged)[LAST // 10]
+    if low <= worst + MARGIN:
         return ""
     before, after = (sum(half) / len(half) - worst for half in (judged[: LAST // 2], judged[LAST // 2 :]))
     if after < (1 - _HEALING) * before:
         return ""
-    return f"it diverged: {LAST} losses in a row above {min(judged):.2f}, while it began at {worst:.2f}"
+    return f"it diverged: nine in ten of its last {LAST} losses are above {low:.2f}, while it began at {worst:.2f}"
 
 
 def trimmed(losses: Sequence[float]) -> list[float]:
