@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +60,7 @@ def save(folder: Path, tensors: Mapping[str, Mapping[str, Any]], state: Mapping[
         shutil.rmtree(aside, ignore_errors=True)
 
 
-def load(folder: Path) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
+def load(folder: Path, parts: Sequence[str] = _PARTS) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
     """The tensors by part, and the state. DataError for a folder that is no checkpoint, damaged, newer, or pickled."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
@@ -78,7 +78,7 @@ def load(folder: Path) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
         state = state if isinstance(state, dict) else {}
         raise DataError(f"{folder} is in the form {state.get('schema')!r}; this version reads {SCHEMA!r}.")
     tensors = {}
-    for part in _PARTS:
+    for part in parts:
         path = folder / f"{part}.safetensors"
         _check_safe(path)
         if file_hash(path) != state["files"].get(path.name):

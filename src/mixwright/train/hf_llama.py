@@ -121,7 +121,7 @@ def export_checkpoint(
     ``tokenizer`` is the ``tokenizer.json`` it was trained with, ``end`` and ``end_token`` its id and text of the end of a
     document, ``length`` the context. DataError for a folder that is no checkpoint.
     """
-    tensors, state = checkpoint.load(folder)
+    tensors, state = checkpoint.load(folder, ("model",))
     run = Run.from_dict(state["run"])
     values = {name: np.asarray(tensor) for name, tensor in tensors["model"].items()}
     origin = {
@@ -154,7 +154,7 @@ def load_llama(folder: Path) -> Model:
 
 def load_checkpoint(folder: Path) -> tuple[Model, Run]:
     """The model of one of our checkpoints, and the run it is of. DataError for a folder that is no checkpoint."""
-    tensors, state = checkpoint.load(folder)
+    tensors, state = checkpoint.load(folder, ("model",))
     run = Run.from_dict(state["run"])
     return model_of(run.size, {name: np.asarray(tensor) for name, tensor in tensors["model"].items()}), run
 

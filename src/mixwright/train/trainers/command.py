@@ -69,7 +69,7 @@ _LOOK_EVERY, _LOOK_PART = 1.0, 0.05
 #: training losses in a row that are not finite, after which a run is given up (single ones come with 16-bit floats)
 _LOST = 3
 _BRACES = re.compile(r"\{\{|\}\}|\{([A-Za-z_]+)\}")
-_LAST_LINES = 5
+_LAST_LINES, _LINE = 5, 200
 
 Unit = Literal["nats/token", "bits/token", "bits/byte", "perplexity"]
 
@@ -143,7 +143,7 @@ class Command(Trainer):
         checkpoints: tuple[int, ...] = (),
         parent: Path | None = None,
     ) -> Task:
-        arguments = task_arguments(self, run, corpus, out, checkpoints, parent)
+        arguments = task_arguments(self.placed(Path.cwd()), run, corpus, out, checkpoints, parent)
         function = "mixwright.train.trainers.command:command_task"
         return Task(run.run_id, function, arguments, self.cost(run), threads=self.threads, gpus=self.gpus)
 
@@ -434,7 +434,8 @@ class _Program:
         with (self.out / LOG).open("rb") as log:
             log.seek(max(0, log.seek(0, os.SEEK_END) - 4096))
             lines = [line for line in log.read().decode("utf-8", "replace").splitlines() if line.strip()]
-        said = [line.strip() for line in lines[-_LAST_LINES:] if not line.startswith("$ ")]
+        last = [line.strip() for line in lines[-_LAST_LINES:] if not line.startswith("$ ")]
+        said = ["".join(letter for letter in line if letter.isprintable())[:_LINE] for line in last]
         return f"; {LOG} ends: {' | '.join(said)}" if said else f"; it printed nothing ({LOG})"
 
 

@@ -79,7 +79,7 @@ class Recorded(Trainer):
         checkpoints: tuple[int, ...] = (),
         parent: Path | None = None,
     ) -> Task:
-        arguments = task_arguments(self, run, corpus, out, checkpoints, parent)
+        arguments = task_arguments(self.placed(Path.cwd()), run, corpus, out, checkpoints, parent)
         return Task(run.run_id, "mixwright.train.trainers.recorded:recorded_task", arguments, self.cost(run))
 
     def cost(self, run: Run) -> float:
