@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from mixwright.train.learning_rate import factor
+from mixwright.train.learning_rate import annealed, factor
 
 STEPS = 100
 
@@ -38,3 +41,19 @@ def test_linear_and_cosine_meet_in_the_middle() -> None:
 def test_the_shortest_runs_have_rates_too(kind, steps) -> None:
     for step in range(steps):
         assert 0 < factor(kind, step, steps, warmup=0.5, decay=0.2) <= 1
+
+
+@pytest.mark.parametrize("kind", ["linear", "cosine", "wsd"])
+def test_annealing_begins_where_the_parent_was_and_falls_linearly_to_zero(kind) -> None:
+    shape = {"warmup": 0.1, "decay": 0.2}
+    values = [annealed(kind, step, STEPS, since=60, **shape) for step in range(STEPS)]
+    assert values[:61] == rates(kind)[:61]
+    falls = -np.diff(values[60:])
+    assert falls == pytest.approx(np.full(39, values[60] / 40), rel=1e-9)
+    assert values[-1] == pytest.approx(values[60] / 40)
+
+
+@given(st.integers(1, 200), st.data())
+def test_annealed_rates_are_positive_and_at_most_the_peak(steps, data) -> None:
+    since, step = (data.draw(st.integers(0, steps - 1)) for _ in range(2))
+    assert 0 < annealed("wsd", step, steps, since=since, warmup=0.1, decay=0.2) <= 1

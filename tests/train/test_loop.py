@@ -77,6 +77,84 @@ def test_killed_at_any_step_and_resumed_it_is_the_same_to_the_bit(corpus, make_r
     assert same(whole, resumed)
 
 
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"precision": "bf16"},
+        {"micro_batch": 1},
+        {"activation_checkpointing": True},
+        {"mask_documents": True},
+        {"precision": "bf16", "micro_batch": 1, "activation_checkpointing": True, "mask_documents": True},
+    ],
+    ids=lambda how: "+".join(how),
+)
+def test_in_every_way_of_computing_a_resumed_run_is_the_same_to_the_bit(corpus, make_run, tmp_path, how) -> None:
+    options = replace(TINY, **how)
+    whole = train(make_run(), corpus, tmp_path / "whole", options=options)
+    train(make_run(), corpus, tmp_path / "killed", options=options, stop_at=6)
+    assert same(whole, train(make_run(), corpus, tmp_path / "killed", options=options))
+
+
+@pytest.mark.parametrize("how", [{"micro_batch": 1}, {"activation_checkpointing": True}])
+def test_how_a_run_is_computed_changes_it_by_rounding_alone(corpus, make_run, tmp_path, how) -> None:
+    plain = train(make_run(), corpus, tmp_path / "plain")
+    other = train(make_run(), corpus, tmp_path / "other", options=replace(TINY, **how))
+    assert TINY.identity() == replace(TINY, **how).identity()
+    for name, loss in plain["observation"]["losses"].items():
+        assert other["observation"]["losses"][name] == pytest.approx(loss, abs=2e-5)
+
+
+def test_precision_and_masks_are_part_of_what_a_run_is(corpus, make_run, tmp_path) -> None:
+    plain = train(make_run(), corpus, tmp_path / "plain")["observation"]["losses"]
+    for number, how in enumerate(({"precision": "bf16"}, {"mask_documents": True})):
+        options = replace(TINY, **how)
+        assert options.identity() != TINY.identity()
+        other = train(make_run(), corpus, tmp_path / str(number), options=options)["observation"]["losses"]
+        assert other != plain
+        assert all(abs(other[name] - plain[name]) < 0.1 for name in plain)
+
+
+def test_an_interrupted_run_keeps_the_precision_it_began_with(corpus, make_run, tmp_path, monkeypatch) -> None:
+    whole = train(make_run(), corpus, tmp_path / "whole", options=replace(TINY, precision="bf16"))
+    monkeypatch.setattr("mixwright.train.compute.BF16_WIDTH", 8)
+    monkeypatch.setattr("mixwright.train.compute.has_bf16_products", lambda: True)
+    auto = replace(TINY, device="cpu")
+    train(make_run(), corpus, tmp_path / "moved", options=auto, stop_at=6)
+    monkeypatch.setattr("mixwright.train.compute.has_bf16_products", lambda: False)
+    assert same(whole, train(make_run(), corpus, tmp_path / "moved", options=auto))
+
+
+def test_the_first_token_of_a_document_counts_where_nothing_is_masked(corpus, make_run, tmp_path) -> None:
+    options = replace(TINY, mask_documents=True, lr=1e-9)
+    masked = train(make_run(), corpus, tmp_path, options=options)["facts"]["train_losses"]
+    training = loop.Training(make_run(), corpus.path, tmp_path / "other", options, ())
+    for batch, (_, loss) in zip(training.stream, masked, strict=True):
+        each = -np.log(training.frequency)[batch[:, 1:].astype(int)]
+        assert loss == pytest.approx(each[batch[:, :-1] != 0].mean(), abs=1e-4)
+
+
+def test_progress_says_where_the_run_is(corpus, make_run, tmp_path) -> None:
+    told = []
+    task = TINY.task(make_run(), corpus=corpus.path, out=tmp_path)
+    loop.train_task(lambda fraction, **facts: told.append((fraction, facts)), **task.arguments)
+    assert [facts["step"] for _, facts in told] == list(range(1, 16))
+    assert [facts["tokens"] for _, facts in told] == [32 * step for step in range(1, 16)]
+    assert max(facts["lr"] for _, facts in told) <= TINY.lr
+    assert told[-1][1]["seconds_left"] == 0
+    assert told[7][1]["seconds_left"] > 0
+
+
+def test_a_run_that_diverges_is_stopped_with_its_step(corpus, make_run, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr("mixwright.train.divergence.FIRST", 2)
+    monkeypatch.setattr("mixwright.train.divergence.LAST", 4)
+    monkeypatch.setattr(loop, "factor", lambda *_, **__: 1000.0)
+    made = train(make_run(), corpus, tmp_path)
+    assert made["observation"]["status"] == "failed"
+    assert "it diverged" in made["observation"]["reason"]
+    assert made["observation"]["step"] < 15
+    assert str(made["observation"]["step"]) in made["observation"]["reason"]
+
+
 def test_a_resumed_run_does_not_begin_again(corpus, make_run, tmp_path) -> None:
     train(make_run(), corpus, tmp_path, stop_at=10)
     left = train(make_run(), corpus, tmp_path, stop_at=100)
@@ -114,6 +192,22 @@ def test_a_branch_shares_the_past_and_not_the_rest(corpus, make_run, tmp_path) -
     killed = tmp_path / "killed"
     train(child, corpus, killed, parent=tmp_path / "parent", stop_at=2)
     assert same(other, train(child, corpus, killed, parent=tmp_path / "parent"))
+
+
+def test_a_branch_that_anneals_ends_lower_in_rate_and_elsewhere_in_loss(corpus, make_run, tmp_path) -> None:
+    parent, options = make_run(), replace(TINY, lr_schedule="cosine")
+    train(parent, corpus, tmp_path / "parent", options=options, keep=(240,))
+    mixture, made = parent.schedule.phases[0].mixture, {}
+    for rate in ("continue", "anneal"):
+        child = branch(parent, 240, mixture, run_id=rate, rate=rate)
+        made[rate] = train(child, corpus, tmp_path / rate, options=options, parent=tmp_path / "parent")
+        assert made[rate]["observation"]["run"]["rate"] == rate
+    for a, b in zip(*(one["facts"]["train_losses"][:8] for one in made.values()), strict=True):
+        assert a == b  # the first rate is the parent's, whatever follows
+    assert made["continue"]["observation"]["losses"] != made["anneal"]["observation"]["losses"]
+    killed = branch(parent, 240, mixture, run_id="killed", rate="anneal")
+    train(killed, corpus, tmp_path / "killed", options=options, parent=tmp_path / "parent", stop_at=3)
+    assert same(made["anneal"], train(killed, corpus, tmp_path / "killed", options=options, parent=tmp_path / "parent"))
 
 
 def test_a_branch_needs_a_checkpoint_that_fits(corpus, make_run, tmp_path) -> None:
