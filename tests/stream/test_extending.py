@@ -16,6 +16,7 @@ from mixwright.core.schedule import Phase, Schedule
 from mixwright.store.tokens import TokenStore, write_tokens
 from mixwright.stream.loader import MixtureStream, ledger
 from mixwright.stream.order import Plan, order, stretch
+from mixwright.stream.reading import Windows
 
 NAMES, SEQ_LEN, BATCH = ("a", "b", "c"), 8, 6
 UNIT = SEQ_LEN * BATCH
@@ -190,13 +191,12 @@ def test_windows_run_over_the_ends_of_shards(stores, tmp_path) -> None:
 
 
 def test_domains_of_several_widths_are_read_together(tmp_path) -> None:
-    held = {}
-    for number, vocab in enumerate((500, 100_000)):
-        ids = np.arange(9 * SEQ_LEN + 1) + number * 90_000
-        held["ab"[number]] = shards(tmp_path / str(number), ids, [], vocab)
-    wanted = Schedule.constant(Mixture.uniform(["a", "b"]), 40 * UNIT)
-    for batch in (source := stream(held, wanted)):
-        domain, _, window = source.last
-        assert batch.dtype == np.int32
-        wanted_ids = domain[:, None] * 90_000 + window[:, None] * SEQ_LEN + np.arange(SEQ_LEN + 1)
-        assert np.array_equal(batch, wanted_ids)
+    held = [
+        shards(tmp_path / str(number), np.arange(9 * SEQ_LEN + 1) + number * 90_000, [], vocab)
+        for number, vocab in enumerate((500, 100_000))
+    ]
+    windows = Windows(held, SEQ_LEN)
+    domain, window = np.repeat([0, 1], 9), np.tile(np.arange(9), 2)
+    rows = windows.read(windows.locate(domain, window), domain, window)
+    assert rows.dtype == np.int32
+    assert np.array_equal(rows, domain[:, None] * 90_000 + window[:, None] * SEQ_LEN + np.arange(SEQ_LEN + 1))

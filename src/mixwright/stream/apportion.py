@@ -25,7 +25,7 @@ from __future__ import annotations
 
 import heapq
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -82,9 +82,7 @@ class Tree:
         count = len(merged)
         flip = [(count - 1 - node) if node >= 0 else node for row in reversed(merged) for node in row[:2]]
         u = np.array([row[3] for row in reversed(merged)])
-        if variant:
-            u += rng(seed, "variant", variant).uniform(-SPREAD, SPREAD, count)
-        return cls(
+        tree = cls(
             int(weights.size),
             int(used[0]),
             np.array(flip[0::2], dtype=np.int64),
@@ -92,6 +90,11 @@ class Tree:
             np.array([row[2] for row in reversed(merged)]),
             u,
         )
+        return replace(tree, u=tree.varied(seed, variant)) if variant else tree
+
+    def varied(self, seed: int, variant: int) -> Floats:
+        """The offsets ``u`` of another variant of this tree, itself variant 0."""
+        return self.u + rng(seed, "variant", variant).uniform(-SPREAD, SPREAD, self.u.size)
 
     def path(self, domain: int) -> list[tuple[float, float, bool]]:
         """``p``, ``u`` and whether the way goes to the lighter child, for every node from the root to ``domain``."""
@@ -119,6 +122,21 @@ class Tree:
                 else:
                     out[~child] = count
         return np.array(out, dtype=np.int64)
+
+    def counts_of(self, k: int, u: Floats) -> Ints:
+        """``counts`` for many offsets ``u (V, M)`` at once, ``(V, D)``."""
+        out = np.zeros((self.leaves, len(u)), dtype=np.int64)
+        reached = np.full((self.p.size + 1, len(u)), float(k))
+        if not self.p.size:
+            out[self.only] = k
+        for node, (light, heavy) in enumerate(zip(self.light.tolist(), self.heavy.tolist(), strict=True)):
+            part = _lighter(reached[node], self.p[node], u[:, node])
+            for child, counts in ((light, part), (heavy, reached[node] - part)):
+                if child >= 0:
+                    reached[child] = counts
+                else:
+                    out[~child] = counts
+        return out.T
 
     def descend(self, k: Ints) -> tuple[Ints, Ints]:
         """For the windows at ``k (n,)`` of the phase: their domain, and how many of that domain came before, ``(n,)``.

@@ -334,14 +334,21 @@ class _Apportioned:
 
         Only a phase that begins with residuals needs a look inside (see ``apportion.py``).
         """
-        goal = self._ideal + phase.windows * np.array(phase.weights)
-        for variant in range(_VARIANTS):
-            tried = replace(phase, variant=variant)
-            drawn = self._next(tried)
-            end = float(np.abs(goal - self.starts[-1] - drawn.counts(phase.windows)).max())
-            if end <= 1 and (not self.drawn or self._farthest(tried, drawn) < _INSIDE):
+        wanted = self._ideal + phase.windows * np.array(phase.weights) - self.starts[-1]
+        first = self._next(replace(phase, variant=0))
+        if self._good(phase, first, wanted - first.counts(phase.windows)):
+            return self.add(replace(phase, variant=0))
+        seed = derive_seed(self._seed, "apportion", phase.start)
+        u = np.stack([first.tree.varied(seed, variant) for variant in range(1, _VARIANTS)])
+        ends = wanted - first.tree.counts_of(phase.windows, u)
+        for variant in 1 + np.flatnonzero(np.abs(ends).max(axis=1) <= 1):
+            tried = replace(phase, variant=int(variant))
+            if self._good(tried, self._next(tried), ends[variant - 1]):
                 return self.add(tried)
         return self.add(replace(phase, variant=-phase.windows))
+
+    def _good(self, phase: PlannedPhase, drawn: Drawn, end: Floats) -> bool:
+        return bool(np.abs(end).max() <= 1) and (not self.drawn or self._farthest(phase, drawn) < _INSIDE)
 
     def _farthest(self, phase: PlannedPhase, drawn: Drawn) -> float:
         """How far any domain is from its ideal in the first windows of a phase, in which residuals are given back."""

@@ -24,6 +24,9 @@ Keys = NDArray[np.uint64]
 #: Luby and Rackoff (1988) prove four rounds enough for ideal round functions; two more leave a margin for ours.
 _ROUNDS = 6
 _SALT = 0xD1342543DE82EF95
+_ALL = 0xFFFFFFFFFFFFFFFF
+#: So few elements that still walk are walked one by one, which is quicker than passes over short arrays.
+_FEW = 8
 _STEP = np.uint64(0x9E3779B97F4A7C15)
 _MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
 _MIX_2 = np.uint64(0x94D049BB133111EB)
@@ -49,12 +52,15 @@ def permute(index: Ints, size: Ints, a: Ints, b: Ints, key: Keys) -> Ints:
     """
     out = _feistel(index, a, b, key)
     outside = np.nonzero(out >= size)
-    while outside[0].size:
+    while outside[0].size > _FEW:
         limit, side_a, side_b = (np.broadcast_to(part, out.shape)[outside] for part in (size, a, b))
         again = _feistel(out[outside], side_a, side_b, np.broadcast_to(key, out.shape)[outside])
         out[outside] = again
         walks = again >= limit
         outside = tuple(axis[walks] for axis in outside)
+    for place in zip(*(axis.tolist() for axis in outside), strict=True):
+        parts = (int(np.broadcast_to(part, out.shape)[place]) for part in (out, size, a, b, key))
+        out[place] = _walked(*parts)
     return out
 
 
@@ -79,9 +85,27 @@ def _feistel(x: Ints, a: Ints, b: Ints, key: Keys) -> Ints:
     return left.view(np.int64)
 
 
+def _walked(x: int, size: int, a: int, b: int, key: int) -> int:
+    """One element permuted until it lies in 0..size-1."""
+    while x >= size:
+        left, right = divmod(x, b)
+        for number in range(0, _ROUNDS, 2):
+            left = (left + _scaled(right, a, key, number)) % a
+            right = (right + _scaled(left, b, key, number + 1)) % b
+        x = left * b + right
+    return x
+
+
+def _scaled(other: int, side: int, key: int, number: int) -> int:
+    z = ((other ^ number * _SALT & _ALL) + key + int(_STEP)) & _ALL
+    z = (z ^ (z >> 30)) * int(_MIX_1) & _ALL
+    z = (z ^ (z >> 27)) * int(_MIX_2) & _ALL
+    return ((z ^ (z >> 31)) >> 32) * side >> 32
+
+
 def _add(half: Keys, other: Keys, side: Keys, key: Keys, number: int) -> Keys:
     """``half`` plus a hash of ``other`` in 0..side-1, modulo ``side``; the high 32 bits of the hash are scaled."""
-    z = _scrambled((other ^ np.uint64((number * _SALT) & 0xFFFFFFFFFFFFFFFF)) + key)
+    z = _scrambled((other ^ np.uint64(number * _SALT & _ALL)) + key)
     z >>= _32
     z *= side
     z >>= _32
