@@ -213,17 +213,26 @@ def count(store: TokenStore, vocab: int | None) -> NDArray[np.int64]:
     return total
 
 
+def document_ends(shard: Shard, options: Mapping[str, Any]) -> NDArray[np.int64]:
+    """Where a shard's documents end, in its tokens, ``(documents,)``: Megatron's index or datatrove's.
+
+    Raises DataError where there is none.
+    """
+    if not shard.index:
+        raise DataError(
+            f"{shard.file} has no index that says where documents end. Give the id that ends them instead."
+        )
+    index = Place(shard.index, options)
+    if not shard.index.endswith(".idx"):
+        return np.frombuffer(index.read(), dtype="<u8").astype(np.int64)
+    lengths, _, bounds, _ = read_index(index)
+    return np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])[bounds[1:]]
+
+
 def last_ids(store: TokenStore, most: int = 64) -> set[int]:
     """The last ids of up to ``most`` documents of the first shard that has an index."""
-    for shard in store.shards:
+    for number, shard in enumerate(store.shards):
         if shard.index:
-            index = Place(shard.index, store.place.options)
-            if shard.index.endswith(".idx"):
-                lengths, _, bounds, _ = read_index(index)
-                ends = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])[bounds[1:]]
-            else:
-                ends = np.frombuffer(index.read(0, 8 * most), dtype="<u8").astype(np.int64)
-            return {
-                int(store.slice(shard.start + at - 1, shard.start + at)[0]) for at in ends[:most].tolist() if at > 0
-            }
+            ends = store.document_ends(number)[:most].tolist()
+            return {int(store.slice(shard.start + at - 1, shard.start + at)[0]) for at in ends if at > 0}
     return set()

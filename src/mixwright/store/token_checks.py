@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from mixwright.core.errors import DataError
 from mixwright.store.artifact import MANIFEST, write_json
 from mixwright.store.place import Place
-from mixwright.store.shards import read_index
 
 if TYPE_CHECKING:
     from mixwright.store.tokens import Shard, TokenStore
@@ -168,7 +167,7 @@ class _File:
         if self.wanted is not None and digest.hexdigest() != self.wanted:
             raise DataError(f"{self.place} has changed since it was written: its checksum is another. {_AGAIN}")
         if self.shard is not None and not holds_ids:
-            _check_index(self.place, self.shard)
+            _check_index(store, self.shard)
 
 
 def _files(store: TokenStore) -> list[_File]:
@@ -190,11 +189,13 @@ def _checked(piece: bytes, store: TokenStore, place: Place, vocab: int | None) -
     return ids
 
 
-def _check_index(place: Place, shard: Shard) -> None:
-    """That an index's documents end where its shard does."""
-    if place.url.endswith(".idx"):
-        tokens = int(read_index(place)[0].sum(dtype=np.int64))
-    else:
-        tokens = int(np.frombuffer(place.read(max(0, place.size() - 8)), dtype="<u8")[0])
-    if tokens != shard.tokens:
-        raise DataError(f"{place} ends at token {tokens}, its shard at {shard.tokens}: it belongs to others. {_AGAIN}")
+def _check_index(store: TokenStore, shard: Shard) -> None:
+    """That an index's documents end in order, and where its shard does."""
+    from mixwright.store.foreign_tokens import document_ends
+
+    ends = document_ends(shard, store.place.options)
+    if not ends.size or int(ends[-1]) != shard.tokens or (np.diff(ends) < 0).any():
+        raise DataError(
+            f"{shard.index} ends at token {ends[-1] if ends.size else 0}, its shard at {shard.tokens}: it belongs to "
+            f"others. {_AGAIN}"
+        )

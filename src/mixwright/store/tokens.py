@@ -156,6 +156,15 @@ class TokenStore:
             self._maps[number] = np.memmap(where.path, dtype=self.dtype, mode="r", shape=(shard.tokens,))
         return self._maps[number]
 
+    def document_ends(self, number: int) -> NDArray[np.int64]:
+        """Where the documents of ``shards[number]`` end, in its tokens, ``(documents,)``; reads its index.
+
+        Raises DataError where it has none.
+        """
+        from mixwright.store.foreign_tokens import document_ends
+
+        return document_ends(self.shards[number], self.place.options)
+
     def slice(self, start: int, stop: int) -> NDArray[Any]:
         """The ids from ``start`` to ``stop`` of the shards laid end to end; reads no more than these."""
         size, parts = self.dtype.itemsize, []

@@ -260,8 +260,9 @@ def plan_for(
     batch: int,
     subsample: float = 1.0,
 ) -> Plan:
-    """The plan of a schedule over token stores. Raises DataError for a domain with weight that has no store, and
-    for stores of different tokenizers.
+    """The plan of a schedule over token stores.
+
+    Raises DataError for a domain with weight that has no store, and for stores of different tokenizers.
     """
     for name, tokens in zip(schedule.domains, schedule.exposure().sum(axis=0), strict=True):
         if tokens > 0 and name not in stores:
