@@ -219,9 +219,7 @@ def document_ends(shard: Shard, options: Mapping[str, Any]) -> NDArray[np.int64]
     Raises DataError where there is none.
     """
     if not shard.index:
-        raise DataError(
-            f"{shard.file} has no index that says where documents end. Give the id that ends them instead."
-        )
+        raise DataError(f"{shard.file} has no index that says where documents end. Give the id that ends them instead.")
     index = Place(shard.index, options)
     if not shard.index.endswith(".idx"):
         return np.frombuffer(index.read(), dtype="<u8").astype(np.int64)
