@@ -40,8 +40,10 @@ def measure(only: list[str], kills: int, seed: int) -> tuple[dict[str, Counts], 
     bench = Bench.new(lambda text: print(text, flush=True))
     try:
         chosen = [scenario for scenario in SCENARIOS if scenario.name in only]
-        for number, scenario in enumerate(chosen):
-            mine = kills // len(chosen) + (number < kills % len(chosen))
+        left, share = kills, sum(scenario.share for scenario in chosen)
+        for scenario in chosen:
+            mine = round(left * scenario.share / share)
+            left, share = left - mine, share - scenario.share
             found[scenario.name] = bench.run(scenario, mine, random.Random(f"{seed} {scenario.name}"))
     finally:
         shutil.rmtree(bench.root, ignore_errors=True)

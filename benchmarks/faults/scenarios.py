@@ -21,11 +21,15 @@ _TRAINING, _RAY_WORKER, _RANK = "mixwright.engine.worker", "ray::work", "mixwrig
 
 @dataclass(frozen=True)
 class Scenario:
-    """``command`` after ``python``; ``victims`` are words in the command lines of those that may be killed besides it."""
+    """``command`` after ``python``; ``victims`` are words in the command lines of those that may be killed besides it.
+
+    ``share`` of the kills are for it: commands that take long to start get fewer.
+    """
 
     name: str
     what: str
     command: tuple[str, ...]
+    share: float
     victims: tuple[str, ...] = ()
     without: tuple[str, ...] = ()
     edits: tuple[tuple[str, str], ...] = ()
@@ -33,13 +37,13 @@ class Scenario:
 
 
 SCENARIOS = (
-    Scenario("tokenize", "`mixwright tokenize`", ("-m", "mixwright", "tokenize", "--quiet"), (_TRAINING,),
+    Scenario("tokenize", "`mixwright tokenize`", ("-m", "mixwright", "tokenize", "--quiet"), 0.2, (_TRAINING,),
              ("tokenize", "design"), tokens_only=True),
-    Scenario("sweep", "`mixwright sweep`", ("-m", "mixwright", "sweep", "--quiet"), (_TRAINING,)),
-    Scenario("train", "`mixwright train`", ("-m", "mixwright", *_TRAIN), (_TRAINING,)),
+    Scenario("sweep", "`mixwright sweep`", ("-m", "mixwright", "sweep", "--quiet"), 0.28, (_TRAINING,)),
+    Scenario("train", "`mixwright train`", ("-m", "mixwright", *_TRAIN), 0.24, (_TRAINING,)),
     Scenario("ranks", "`torchrun --nproc-per-node 2 -m mixwright train`",
-             ("-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone", "-m", "mixwright", *_TRAIN), (_RANK,)),
-    Scenario("ray", "`mixwright sweep` on Ray", ("-m", "mixwright", "sweep", "--quiet"), (_TRAINING, _RAY_WORKER),
+             ("-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone", "-m", "mixwright", *_TRAIN), 0.14, (_RANK,)),
+    Scenario("ray", "`mixwright sweep` on Ray", ("-m", "mixwright", "sweep", "--quiet"), 0.14, (_TRAINING, _RAY_WORKER),
              edits=(("seed: 5\n", "seed: 5\nengine: {kind: ray, address: local, workers: 2}\n"),)),
 )  # fmt: skip
 

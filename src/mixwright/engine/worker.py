@@ -2,39 +2,24 @@
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
 import signal
 import sys
-import threading
 import time
 from typing import Any
 
+from mixwright.engine.lifetime import die_with
 from mixwright.engine.local import attempt
 from mixwright.engine.task import Task
 
-_PR_SET_PDEATHSIG = 1
 #: seconds between two progress messages of one task
 _PROGRESS_EVERY = 0.2
 
 
-def _die_with(parent: int) -> None:
-    """End this process when its parent ends: at once on Linux, within a second elsewhere."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(0.5)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
 def main() -> None:
     """Serve tasks until standard input ends."""
-    _die_with(int(sys.argv[1]))
+    die_with(int(sys.argv[1]))
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     out = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # whatever a library prints goes to the log, not into the messages

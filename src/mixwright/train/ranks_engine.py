@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from mixwright.core.errors import MixwrightError
+from mixwright.engine.lifetime import die_with
 from mixwright.engine.local import attempt, outcome_of
 from mixwright.engine.task import Engine, OnProgress, Outcome, Session, Task
 
@@ -38,6 +39,7 @@ def follow() -> bool:
         return False
     from mixwright.train.distributed import join
 
+    die_with(os.getppid())
     with join() as ranks:
         while (told := ranks.told()) is not None:
             try:
@@ -56,6 +58,7 @@ def leading(engine: Engine) -> Iterator[Engine]:
         return
     from mixwright.train.distributed import join
 
+    die_with(os.getppid())  # torchrun, killed: ranks that went on would be in the way of the next ones
     with join() as ranks:
         yield RanksEngine(ranks)
         ranks.told(None)
