@@ -62,14 +62,14 @@ def study(tmp_path_factory) -> Path:
     """A folder with a study's text, tokens, one trained run, and two tasks."""
     folder = tmp_path_factory.mktemp("study")
     for seed, kind in enumerate(WORDS):
-        write_jsonl(folder / "data" / f"{kind}.jsonl", documents(kind, 150, seed))
+        write_jsonl(folder / "data" / f"{kind}.jsonl", documents(kind, 80, seed))
     write_jsonl(folder / "data" / "targets" / "letters.jsonl", documents("prose", 30, 99))
-    (folder / "study.yaml").write_text(STUDY)
+    (folder / "study.yaml").write_text(STUDY.replace("workers: 2", "workers: 1"))
     flow = Flow(read_study(folder / "study.yaml"))
-    run = Run("trained", Schedule.constant(Mixture.uniform(flow.corpus.names), 64_000), ModelSize(32, 1), 3)
+    run = Run("trained", Schedule.constant(Mixture.uniform(flow.corpus.names), 32_000), ModelSize(32, 1), 3)
     sweep(
         [run], flow.study.trainer, workspace=flow.workspace, corpus=flow.make("tokenize"), engine=LocalEngine(1),
-        checkpoints={"trained": (64_000,)},
+        checkpoints={"trained": (32_000,)},
     )  # fmt: skip
     tasks = folder / "tasks"
     (tasks / "inside").mkdir(parents=True)

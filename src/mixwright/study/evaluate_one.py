@@ -6,16 +6,17 @@ artifact like any other where there is a study: the same model, tasks and corpus
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from mixwright.core.errors import DataError, StudyError
 from mixwright.engine.local import LocalEngine, cores
-from mixwright.engine.task import Task
+from mixwright.engine.task import Outcome, Task
 from mixwright.store import hf
 from mixwright.store.artifact import MANIFEST, Artifact, Workspace, content_key, file_hash, read_json, write_json
 from mixwright.study.listener import Listener
@@ -211,12 +212,12 @@ def _window(flow: Flow | None) -> int:
 def _measured(
     flow: Flow | None, subject: Subject, asked: Mapping[str, Any], include: Path | None, how: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Tasks, which may be named wrongly, and then losses, each in a process of its own."""
+    """Tasks, which may be named wrongly, and then losses, in a process of their own."""
     from mixwright.train.harness import ENVIRONMENT
 
     found: dict[str, Any] = {"losses": {}, "tasks": {}}
     with tempfile.TemporaryDirectory(prefix="mixwright-") as aside:
-        work = []
+        work: list[Task] = []
         if asked["tasks"]:
             folder = subject.folder if subject.exported else _export(subject, Path(aside) / "model")
             told = {
@@ -224,19 +225,21 @@ def _measured(
                 "seed": asked["seed"], "include": None if include is None else str(include.resolve()), **how,
             }  # fmt: skip
             function = "mixwright.train.harness:tasks_task"
-            work.append(("tasks", Task("tasks", function, told, threads=cores(), environment=ENVIRONMENT)))
+            work.append(Task("tasks", function, told, 2.0, threads=cores(), environment=ENVIRONMENT))
         if subject.corpus is not None:
             told = {
                 "model": str(subject.folder.resolve()), "corpus": str(subject.corpus.path.resolve()),
                 "seq_len": subject.seq_len, "tokens": asked["tokens"], "device": how["device"],
             }  # fmt: skip
-            work.append(("losses", Task("losses", "mixwright.train.held_out:losses_task", told, threads=cores())))
+            function = "mixwright.train.held_out:losses_task"
+            work.append(Task("losses", function, told, threads=cores(), environment=ENVIRONMENT))
         listener = flow.listener if flow is not None else Listener()
-        listener.begin("evaluate", f"measure {subject.folder}", {name: task.cost for name, task in work})
+        listener.begin("evaluate", f"measure {subject.folder}", {task.name: task.cost for task in work})
         try:
-            for name, task in work:
-                for outcome in LocalEngine(cores()).run([task], listener.progress):
-                    found[name] = outcome.result()
+            outcomes = cast("Generator[Outcome, None, None]", LocalEngine(cores()).run(work, listener.progress))
+            with contextlib.closing(outcomes):  # stops what is running, however this ends
+                for outcome in outcomes:
+                    found[outcome.task.name] = outcome.result()
         finally:
             listener.close()
     return found
