@@ -85,9 +85,59 @@ def curate(study: StudyPath = HERE, as_json: Json = False, quiet: Quiet = False)
 
 
 @app.command()
-def tokenize(study: StudyPath = HERE, as_json: Json = False, quiet: Quiet = False) -> None:
-    """Train the tokenizer (or load one) and encode; hold out validation documents."""
-    _stage("tokenize", study, quiet=quiet, as_json=as_json)
+def tokenize(
+    files: Annotated[
+        list[str] | None,
+        typer.Argument(help="Instead of a study's sources: files, folders or patterns of text of one domain."),
+    ] = None,
+    tokenizer: Annotated[
+        Path | None, typer.Option(help="For files: a tokenizer.json or a Hugging Face folder.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="For files: the folder of their tokens.")] = None,
+    text: Annotated[str, typer.Option(help="For files: the field or column that holds the text.")] = "text",
+    workers: Annotated[int, typer.Option(min=0, help="For files: processes (0: one per core).")] = 0,
+    study: StudyPath = HERE,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Train the tokenizer (or load one) and encode; hold out validation documents. With FILES, only encode them."""
+    if files:
+        _tokenize_files(files, tokenizer, out, text, workers, quiet=quiet, as_json=as_json)
+    elif tokenizer is not None or out is not None:
+        raise StudyError("--tokenizer and --out are for files: name some, or set tokenizer.path in the study.")
+    else:
+        _stage("tokenize", study, quiet=quiet, as_json=as_json)
+
+
+def _tokenize_files(
+    files: list[str], tokenizer: Path | None, out: Path | None, text: str, workers: int, *, quiet: bool, as_json: bool
+) -> None:
+    from rich.console import Console
+
+    from mixwright.engine.local import LocalEngine
+    from mixwright.study.listener import Listener
+    from mixwright.study.terminal import Terminal
+    from mixwright.text.files import tokenize_files
+
+    if tokenizer is None or out is None:
+        raise StudyError(
+            "Files are tokenized with --tokenizer (a tokenizer.json or a folder with one) into --out FOLDER."
+        )
+    engine = LocalEngine(workers)
+    console = Console(width=None if sys.stdout.isatty() else 110)
+    listener = Listener() if quiet or as_json else Terminal(console, engine.slots)
+    listener.begin("tokenize", f"{len(files)} paths into {out}", {})
+    try:
+        made = tokenize_files(files, out, tokenizer=tokenizer, text=text, engine=engine, on_progress=listener.progress)
+    finally:
+        listener.close()
+    if made.unreadable:
+        listener.note(
+            f"{made.unreadable:,} rows could not be read and are left out; the first: {made.first_unreadable}."
+        )
+    said = f"{made.tokens:,} tokens of {made.documents:,} documents in {made.files} files, {made.shards} shards"
+    result = {**made.__dict__, "folder": str(made.folder), "verb": "tokenize"}
+    _say(f"tokenize: {made.folder}" if quiet else f"{said}\ntokenize: {made.folder}", result, as_json=as_json)
 
 
 @app.command()

@@ -67,4 +67,5 @@ def held_to_cap(flow: Flow, schedule: Schedule) -> tuple[Schedule, list[str]]:
         return plan_for(stores, schedule, flow.study.seed, **flow.batch)
 
     allowed, said = check_epochs(plan(schedule), cap=objective.epoch_cap, over=objective.over_cap)
-    return allowed, [ledger_table(ledger(plan(allowed))), *said]
+    table = ledger_table(ledger(plan(allowed)))
+    return allowed, [f"What will be drawn of each domain:\n{table}", *said]

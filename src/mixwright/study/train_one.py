@@ -13,8 +13,8 @@ from mixwright.core.observation import DONE
 from mixwright.core.recipe import Recipe
 from mixwright.core.run import ModelSize, Run
 from mixwright.core.schedule import Phase, Schedule
+from mixwright.study.epochs import held_to_cap
 from mixwright.train.ranks_engine import follow, leading
-from mixwright.train.sweep import sweep
 
 __all__ = ["follow", "read_recipe", "scaled", "train_recipe"]
 
@@ -60,12 +60,12 @@ def _train(flow: Flow, engine: Engine, recipe: Path, *, size: str, tokens: int |
         raise DataError(
             f"The recipe is for {', '.join(schedule.domains)}; the study's corpus has {', '.join(domains)}."
         )
-    run = Run("train", scaled(schedule, total), ModelSize.parse(size), flow.study.seed, "train")
+    allowed, said = held_to_cap(flow, scaled(schedule, total))
+    for sentence in said:
+        flow.listener.note(sentence)
+    run = Run("train", allowed, ModelSize.parse(size), flow.study.seed, "train")
     flow.listener.begin("train", f"one {size} model on {recipe}", {"train": float(flow.study.trainer.cost(run))})
-    finished = sweep(
-        [run], flow.study.trainer, workspace=flow.workspace, corpus=flow.make("tokenize"), engine=engine,
-        checkpoints={"train": (total,)}, on_progress=flow.listener.progress,
-    )[0]  # fmt: skip
+    finished = flow.trainings.sweep([run], {"train": (total,)}, engine)[0]
     if finished.observation.status != DONE:
         raise RunsFailedError(f"The run failed: {finished.observation.reason}. Lower trainer.lr and run again.")
     return {

@@ -10,12 +10,14 @@ from mixwright.core.observation import DONE
 from mixwright.core.rng import derive_seed, rng
 from mixwright.core.run import ModelSize, Run
 from mixwright.core.schedule import Schedule
+from mixwright.engine.task import Engine
 from mixwright.store.artifact import Draft, write_json
 from mixwright.study import epochs, verdict
 
 if TYPE_CHECKING:
     from mixwright.study.flow import Flow
     from mixwright.train.logs import RunLogs
+    from mixwright.train.sweep import Finished
 
 
 class Trainings:
@@ -124,26 +126,33 @@ class Trainings:
         folder = self._flow.root / wanted.folder
         return RunLogs(folder, tensorboard=wanted.tensorboard, mlflow=wanted.mlflow, experiment=title)
 
-    def train(
-        self, runs: Sequence[Run], draft: Draft, checkpoints: Mapping[str, tuple[int, ...]] | None = None
-    ) -> dict[str, verdict.Trained]:
-        """Train what is not trained yet; writes ``observations.json`` and ``trajectories.json`` into the draft."""
+    def sweep(
+        self, runs: Sequence[Run], checkpoints: Mapping[str, tuple[int, ...]], engine: Engine | None = None
+    ) -> list[Finished]:
+        """Train what is not trained yet (on ``engine``, if not the study's), heard by the listener and logged."""
         from mixwright.train.sweep import sweep
 
         flow = self._flow
-        for sentence in epochs.notes(runs, flow.supply):
-            flow.listener.note(sentence)
         with self.logs() as logs:
 
             def progress(run_id: str, fraction: float, facts: dict[str, Any]) -> None:
                 flow.listener.progress(run_id, fraction, facts)
                 logs.progress(run_id, fraction, facts)
 
-            finished = sweep(
-                runs, self._study.trainer, workspace=flow.workspace, corpus=flow.make("tokenize"), engine=flow.engine,
-                checkpoints=checkpoints or {}, on_progress=progress, on_done=logs.done,
+            return sweep(
+                runs, self._study.trainer, workspace=flow.workspace, corpus=flow.make("tokenize"),
+                engine=engine or flow.engine, checkpoints=checkpoints, on_progress=progress, on_done=logs.done,
                 on_cost=flow.listener.cost,
             )  # fmt: skip
+
+    def train(
+        self, runs: Sequence[Run], draft: Draft, checkpoints: Mapping[str, tuple[int, ...]] | None = None
+    ) -> dict[str, verdict.Trained]:
+        """Train what is not trained yet; writes ``observations.json`` and ``trajectories.json`` into the draft."""
+        flow = self._flow
+        for sentence in epochs.notes(runs, flow.supply):
+            flow.listener.note(sentence)
+        finished = self.sweep(runs, checkpoints or {})
         observations, trajectories = [], {}
         for one in finished:
             observations.append(one.observation.to_dict())
