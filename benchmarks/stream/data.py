@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -66,7 +66,7 @@ def mds() -> Path:
 
 
 def arrow() -> Path:
-    from datasets import Array2D, Dataset, Features, List, Value  # noqa: F401
+    from datasets import Dataset
 
     def write(folder: Path, domain: int, size: int) -> None:
         import pyarrow as pa
@@ -80,32 +80,27 @@ def arrow() -> Path:
     return _made("arrow", len(WEIGHTS), TOKENS, write)
 
 
-class Rows:
-    """What LitData's ``optimize`` calls: pieces of a domain's ids, one after the other."""
-
-    def __call__(self, piece: tuple[int, int, int]) -> Iterator[object]:
-        import torch
-
-        domain, size, number = piece
-        held = ids(domain, size)[:-1]
-        part = held[number * 1000 * SEQ_LEN : (number + 1) * 1000 * SEQ_LEN]
-        yield torch.from_numpy(part.astype(np.int32))
-
-
 def lit() -> Path:
-    from litdata import TokensLoader, optimize
+    """As ``optimize`` writes it, by the writer below it: ``optimize`` itself starts processes and waits for them."""
+    import torch
+    from litdata import TokensLoader
+    from litdata.streaming.writer import BinaryWriter
 
     def write(folder: Path, domain: int, size: int) -> None:
-        pieces = [(domain, size, number) for number in range(-(-(size // SEQ_LEN) // 1000))]
-        optimize(
-            fn=Rows(), inputs=pieces, output_dir=str(folder / "lit"), chunk_size=SEQ_LEN * 8012, num_workers=1,
-            item_loader=TokensLoader(block_size=SEQ_LEN),
-        )  # fmt: skip
+        held = ids(domain, size)[:-1].astype(np.int32)
+        (folder / "lit").mkdir()
+        writer = BinaryWriter(
+            str(folder / "lit"), chunk_size=SEQ_LEN * 8012, item_loader=TokensLoader(block_size=SEQ_LEN)
+        )
+        for number, first in enumerate(range(0, held.size, 1000 * SEQ_LEN)):
+            writer.add_item(number, torch.from_numpy(held[first : first + 1000 * SEQ_LEN]))
+        writer.done()
+        writer.merge()
 
     return _made("lit", len(WEIGHTS), TOKENS, write)
 
 
-def _made(name: str, domains: int, tokens: int, write) -> Path:
+def _made(name: str, domains: int, tokens: int, write: Callable[[Path, int, int], None]) -> Path:
     folder = FOLDER / name
     done = folder / "done.json"
     if not done.exists():

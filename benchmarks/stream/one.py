@@ -176,7 +176,7 @@ def hf_iterable() -> Callable[[int], Iterator[Any]]:
 
     def start(position: int) -> Iterator[Any]:
         if position:
-            few, begin = 20_000, time.perf_counter()
+            few, begin = 5_000, time.perf_counter()
             next(iter(mixed().skip(few)))
             each = (time.perf_counter() - begin) / few
             raise Unreachable(
@@ -234,6 +234,14 @@ def anonymous() -> float:
         return next(int(line.split()[1]) for line in status if line.startswith("RssAnon")) / 1024
 
 
+def went(stream: Any) -> float:
+    """Seconds from a state in hand to its first batch, for a stream that is there."""
+    state, begin = stream.state_at(FAR // data.BATCH), time.perf_counter()
+    stream.load_state_dict(state)
+    next(stream)
+    return time.perf_counter() - begin
+
+
 def measure(name: str) -> dict[str, Any]:
     start = SYSTEMS[name]()
     held, out = anonymous(), {"system": name}
@@ -261,6 +269,8 @@ def measure(name: str) -> dict[str, Any]:
         )
     out["tokens_per_cpu_s"], out["tokens_per_s"] = (max(rate) for rate in zip(*rates, strict=True))
     out["held_mib"] = anonymous() - held
+    if hasattr(batches, "state_at"):
+        out["go_s"] = min(went(batches) for _ in range(5))
     del batches
     try:
         times = []
