@@ -42,7 +42,8 @@ SCENARIOS = (
     Scenario("sweep", "`mixwright sweep`", ("-m", "mixwright", "sweep", "--quiet"), 0.28, (_TRAINING,)),
     Scenario("train", "`mixwright train`", ("-m", "mixwright", *_TRAIN), 0.24, (_TRAINING,)),
     Scenario("ranks", "`torchrun --nproc-per-node 2 -m mixwright train`",
-             ("-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone", "-m", "mixwright", *_TRAIN), 0.14, (_RANK,)),
+             ("-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone", "-m", "mixwright", *_TRAIN),
+             0.14, (_RANK,)),
     Scenario("ray", "`mixwright sweep` on Ray", ("-m", "mixwright", "sweep", "--quiet"), 0.14, (_TRAINING, _RAY_WORKER),
              edits=(("seed: 5\n", "seed: 5\nengine: {kind: ray, address: local, workers: 2}\n"),)),
 )  # fmt: skip
