@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pickle
+import resource
 
 import pytest
 import torch
@@ -85,3 +86,37 @@ def test_no_checkpoint_and_a_newer_one_are_told(tmp_path) -> None:
     checkpoint.save(tmp_path / "c", TENSORS, {"schema": "mixwright/checkpoint/9"})
     with pytest.raises(DataError, match="checkpoint/9"):
         checkpoint.load(tmp_path / "c")
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "optimizer.safetensors", "state.json"])
+def test_a_flipped_bit_is_found_wherever_it_is(tmp_path, name: str) -> None:
+    checkpoint.save(tmp_path / "c", TENSORS, {"step": 3, "losses": [1.25, 2.5]})
+    path = tmp_path / "c" / name
+    whole = path.read_bytes()
+    for at in range(0, len(whole), 7):
+        broken = bytearray(whole)
+        broken[at] ^= 1 << (at % 8)
+        path.write_bytes(bytes(broken))
+        with pytest.raises(
+            DataError, match=r"c(/\S+)? (has changed|is damaged|is in the form|is not a safetensors|holds no)"
+        ):
+            checkpoint.load(tmp_path / "c")
+    path.write_bytes(whole)
+    assert checkpoint.load(tmp_path / "c")[1]["losses"] == [1.25, 2.5]
+
+
+def test_a_disk_that_is_full_is_told_and_leaves_the_last_good_one(tmp_path) -> None:
+    """The system refuses to write more than some bytes, as it does on a full disk."""
+    large = {part: {"w": torch.zeros(40_000)} for part in ("model", "optimizer")}
+    checkpoint.save(tmp_path / "c", TENSORS, {"step": 3})
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limit[1]))
+    try:
+        with pytest.raises(ResourceError, match="No space left while writing .*/c. Finished work is kept"):
+            checkpoint.save(tmp_path / "c", large, {"step": 4})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    assert checkpoint.load(tmp_path / "c")[1]["step"] == 3
+    assert [path.name for path in tmp_path.iterdir()] == ["c"]
+    checkpoint.save(tmp_path / "c", large, {"step": 4})
+    assert checkpoint.load(tmp_path / "c")[1]["step"] == 4

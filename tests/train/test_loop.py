@@ -1,16 +1,17 @@
 from __future__ import annotations
 
+import errno
 import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from mixwright.core.errors import DataError, StudyError
+from mixwright.core.errors import DataError, ResourceError, StudyError
 from mixwright.core.mixture import Mixture
 from mixwright.core.run import ModelSize
 from mixwright.testing import check_trainer
-from mixwright.train import loop
+from mixwright.train import checkpoint, loop
 from mixwright.train.branch import branch
 from mixwright.train.optimizer import adamw
 from mixwright.train.trainers.builtin import Builtin
@@ -161,6 +162,59 @@ def test_a_resumed_run_does_not_begin_again(corpus, make_run, tmp_path) -> None:
     assert isinstance(left, dict)
     folders = [path.name for path in (tmp_path / ".resume").iterdir()]
     assert sorted(folders) == ["0000000013", "0000000014"]
+
+
+def flip(path, at: int = -5) -> None:
+    content = bytearray(path.read_bytes())
+    content[at] ^= 4
+    path.write_bytes(bytes(content))
+
+
+def test_a_damaged_state_is_passed_over_for_the_one_before(corpus, make_run, tmp_path) -> None:
+    whole = train(make_run(), corpus, tmp_path / "whole")
+    train(make_run(), corpus, tmp_path / "killed", stop_at=9)
+    newest = tmp_path / "killed" / ".resume" / "0000000009"
+    flip(newest / "optimizer.safetensors")
+    resumed = train(make_run(), corpus, tmp_path / "killed")
+    assert same(whole, resumed)
+    (said,) = resumed["facts"]["damaged"]
+    assert said.startswith(f"{newest / 'optimizer.safetensors'} has changed since it was written")
+    assert whole["facts"]["damaged"] == []
+
+
+def test_with_no_whole_state_left_it_says_so(corpus, make_run, tmp_path) -> None:
+    train(make_run(), corpus, tmp_path, stop_at=9)
+    for folder in (tmp_path / ".resume").iterdir():
+        (folder / "state.json").write_text('{"step": 9')
+    with pytest.raises(DataError, match=r"state\.json is damaged .* Remove .*/\.resume/00000000\d\d and train again"):
+        train(make_run(), corpus, tmp_path)
+
+
+def test_a_state_of_another_plan_or_a_pickled_one_is_refused(corpus, make_run, tmp_path) -> None:
+    train(make_run(seed=3), corpus, tmp_path, stop_at=9)
+    with pytest.raises(DataError, match="belongs to another plan"):
+        train(make_run(), corpus, tmp_path)
+    (tmp_path / ".resume" / "0000000009" / "optimizer.pt").write_bytes(b"\x80\x04.")
+    with pytest.raises(DataError, match=r"optimizer\.pt, a pickled checkpoint"):
+        train(make_run(seed=3), corpus, tmp_path)
+
+
+def test_a_run_whose_disk_was_full_goes_on_from_the_last_good_state(corpus, make_run, tmp_path, monkeypatch) -> None:
+    whole = train(make_run(), corpus, tmp_path / "whole")
+    kept = checkpoint._sync
+
+    def full(path) -> None:
+        if "0000000007" in str(path):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        kept(path)
+
+    monkeypatch.setattr(checkpoint, "_sync", full)
+    with pytest.raises(ResourceError, match=r"No space left while writing .*/0000000007\."):
+        train(make_run(), corpus, tmp_path / "full")
+    left = sorted(path.name for path in (tmp_path / "full" / ".resume").iterdir())
+    assert left == ["0000000005", "0000000006"]
+    monkeypatch.setattr(checkpoint, "_sync", kept)
+    assert same(whole, train(make_run(), corpus, tmp_path / "full"))
 
 
 def test_seed_and_mixture_matter(corpus, make_run, tmp_path) -> None:

@@ -16,11 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from mixwright.core.errors import DataError, disk_error
-from mixwright.store.artifact import file_hash, read_json, to_json
+from mixwright.store.artifact import content_key, file_hash, to_json
 
 SCHEMA = "mixwright/checkpoint/2"
 _PARTS = ("model", "optimizer")
 _STATE = "state.json"
+#: The entry of ``state.json`` that holds the hash of all others.
+_CHECK = "checksum"
 _PICKLES = ("*.pt", "*.pth", "*.bin", "*.ckpt", "*.pkl", "*.pickle")
 
 
@@ -46,7 +48,8 @@ def save(folder: Path, tensors: Mapping[str, Mapping[str, Any]], state: Mapping[
             save_file({name: tensor.detach().contiguous() for name, tensor in tensors[part].items()}, path)
             _sync(path)
             hashes[path.name] = file_hash(path)
-        (aside / _STATE).write_text(to_json({"schema": SCHEMA, "files": hashes, **state}) + "\n", "utf-8")
+        kept = json.loads(to_json({"schema": SCHEMA, "files": hashes, **state}))
+        (aside / _STATE).write_text(to_json({**kept, _CHECK: content_key(kept)}) + "\n", "utf-8")
         _sync(aside / _STATE)
         shutil.rmtree(folder, ignore_errors=True)
         aside.rename(folder)
@@ -73,10 +76,13 @@ def load(folder: Path, parts: Sequence[str] = _PARTS) -> tuple[dict[str, dict[st
         )
     if not (folder / _STATE).is_file():
         raise Damaged(f"There is no checkpoint in {folder}: it lacks {_STATE}.")
-    state = read_json(folder / _STATE)
-    if not isinstance(state, dict) or state.get("schema") != SCHEMA:
-        state = state if isinstance(state, dict) else {}
+    state = _state(folder / _STATE)
+    if state.get("schema") != SCHEMA:
         raise DataError(f"{folder} is in the form {state.get('schema')!r}; this version reads {SCHEMA!r}.")
+    if state.pop(_CHECK, None) != content_key(state):
+        raise Damaged(
+            f"{folder / _STATE} has changed since it was written: its checksum is another. Remove {folder} and train again."
+        )
     tensors = {}
     for part in parts:
         path = folder / f"{part}.safetensors"
@@ -90,6 +96,17 @@ def load(folder: Path, parts: Sequence[str] = _PARTS) -> tuple[dict[str, dict[st
         except (SafetensorError, OSError) as error:
             raise Damaged(f"{path} is damaged ({error}). Remove {folder} and train again.") from error
     return tensors, state
+
+
+def _state(path: Path) -> dict[str, Any]:
+    """What ``state.json`` holds; Damaged when that is no JSON object."""
+    try:
+        state = json.loads(path.read_text("utf-8"))
+    except (ValueError, OSError) as error:
+        raise Damaged(f"{path} is damaged ({error}). Remove {path.parent} and train again.") from error
+    if not isinstance(state, dict):
+        raise Damaged(f"{path} holds no JSON object. Remove {path.parent} and train again.")
+    return state
 
 
 def _check_safe(path: Path) -> None:
