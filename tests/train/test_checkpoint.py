@@ -112,7 +112,7 @@ def test_a_disk_that_is_full_is_told_and_leaves_the_last_good_one(tmp_path) -> N
     limit = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limit[1]))
     try:
-        with pytest.raises(ResourceError, match="No space left while writing .*/c. Finished work is kept"):
+        with pytest.raises(ResourceError, match=r"No space left while writing .*/c\. Finished work is kept"):
             checkpoint.save(tmp_path / "c", large, {"step": 4})
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limit)
