@@ -170,6 +170,8 @@ class Draft:
             "versions": {"mixwright": __version__, "python": platform.python_version(), "numpy": np.__version__},
         }
         write_json(self.path / MANIFEST, manifest)
+        for folder in (*(path for path in self.path.rglob("*") if path.is_dir()), self.path):
+            _sync_folder(folder)  # names of files are the folder's content
         if self.target.exists():
             shutil.rmtree(self.target)
         self.path.rename(self.target)
