@@ -91,7 +91,7 @@ def check_epochs(
         if above.size and over == "error":
             raise StudyError(
                 f"Training would repeat {_epochs(plan, above)}, above the cap of {cap:g}. Give them more text, lower their "
-                "weights or the tokens, raise the cap, or let the study reweight."
+                "weights or the tokens, raise the cap, or let the study reweight (objective.over_cap)."
             )
         if above.size and over == "reweight":
             wanted, capped = _reweighted(plan, cap)
