@@ -22,8 +22,8 @@ from mixwright.train.trainer import Job
 
 Choice = Literal["auto", "on", "off"]
 
-#: On one CPU thread: work of a step up to which a group is faster than its runs one by one.
-CPU_WORK = 25_000
+#: On one CPU thread: work of a step up to which a group is faster than its runs one by one by 15 % or more.
+CPU_WORK = 16_000
 #: On one CPU thread: work of a group's step beyond which what it holds leaves the caches; runs of a group at most.
 CPU_GROUP_WORK, CPU_MOST = 100_000, 16
 #: On a GPU: parameters up to which one run is thought not to fill it; runs of a group at most (memory may allow fewer).
