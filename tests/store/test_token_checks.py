@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from mixwright.core.errors import DataError
 from mixwright.store.foreign_tokens import open_tokens
-from mixwright.store.token_checks import same_tokenizer, verify
+from mixwright.store.token_checks import same_tokenizer, verify, verify_all
 from mixwright.store.tokens import TokenStore, write_tokens
 
 
@@ -122,6 +122,18 @@ def test_what_was_verified_is_not_read_again(tmp_path: Path) -> None:
     assert verify(store, stamps) == 1
     stamps.write_text("{half")
     assert verify(store, stamps) == 7
+
+
+def test_every_store_of_a_corpus_is_verified(tmp_path: Path) -> None:
+    for name in ("train/web", "train/code", "val/web"):
+        made(tmp_path / "corpus" / name)
+    (tmp_path / "corpus/manifest.json").write_text('{"schema": "mixwright/artifact/1"}')
+    stamps = tmp_path / "stamps.json"
+    assert verify_all(tmp_path / "corpus", stamps) == 21
+    assert verify_all(tmp_path / "corpus", stamps) == 0
+    cut(tmp_path / "corpus/val/web/counts.npy")
+    with pytest.raises(DataError, match=r"val/web/counts\.npy has changed"):
+        verify_all(tmp_path / "corpus", stamps)
 
 
 def test_one_tokenizer_for_all_domains(tmp_path: Path) -> None:

@@ -199,3 +199,11 @@ def _check_index(store: TokenStore, shard: Shard) -> None:
             f"{shard.index} ends at token {ends[-1] if ends.size else 0}, its shard at {shard.tokens}: it belongs to "
             f"others. {_AGAIN}"
         )
+
+
+def verify_all(folder: Path, stamps: Path) -> int:
+    """``verify`` every token store below a folder (a tokenize artifact, say); returns how many files were read."""
+    from mixwright.store.tokens import TokenStore
+
+    places = sorted(path.parent for path in folder.rglob(MANIFEST) if path.parent != folder)
+    return sum(verify(TokenStore.open(place), stamps) for place in places)
