@@ -17,8 +17,8 @@ _UNITS = {"K": 1e3, "M": 1e6, "B": 1e9}
 #: Width over layers of the family. The loss is nearly the same over a wide range of it (Kaplan et al. 2020,
 #: arXiv:2001.08361, figure 5); Pythia's 70M to 1.4B have 43 to 128 (Biderman et al. 2023, arXiv:2304.01373, table 1).
 _ASPECT = 64
-#: A shape of the family has the parameters asked for within this part.
-_NEAR = 0.05
+#: How much the logarithm of the parameters counts against the square of that of width / layers.
+_EXACT = 20.0
 #: Parameters that the dial knows.
 _FEWEST, _MOST = 1e4, 1e11
 
@@ -56,27 +56,26 @@ class ModelSize:
     def dial(cls, params: float) -> ModelSize:
         """The member of the family with about ``params`` parameters outside the embeddings.
 
-        Of all shapes within 5 % of ``params`` (or the nearest, where there is none) it is the one whose width / layers is
-        nearest to 64; widths are multiples of 16 below 128 channels, of 32 below 512, of 64 from there on, so that
-        heads have 16, 32, 64 and, from 2,048 channels on, 128 channels. Raises DataError outside 10K to 100B.
+        It is the shape for which ``ln(width / layers / 64)^2 + 20 |ln(its parameters / params)|`` is least: 5 % of the
+        parameters weigh as much as a factor e of width / layers. Widths are multiples of 16 below 128 channels, of 32
+        below 512, of 64 from there on, so that heads have 16, 32, 64 and, from 2,048 channels on, 128 channels. Raises
+        DataError outside 10K to 100B.
         """
         if not _FEWEST <= params <= _MOST:
             raise DataError(f"The family of models goes from 10K to 100B parameters; got {params:,.0f}.")
-        shapes = [size for layers in range(1, 129) if (size := cls._nearest(params, layers)) is not None]
-        close = [size for size in shapes if abs(math.log(size.params / params)) <= _NEAR]
-        if not close:
-            return min(shapes, key=lambda size: abs(math.log(size.params / params)))
-        return min(close, key=lambda size: abs(math.log(size.width / size.layers / _ASPECT)))
+
+        def far(size: ModelSize) -> float:
+            return math.log(size.width / size.layers / _ASPECT) ** 2 + _EXACT * abs(math.log(size.params / params))
+
+        return min((cls._nearest(params, layers) for layers in range(1, 129)), key=far)
 
     @classmethod
-    def _nearest(cls, params: float, layers: int) -> ModelSize | None:
-        """Of the family's shapes with ``layers`` the one nearest to ``params``; None where a width of 16 is too much."""
+    def _nearest(cls, params: float, layers: int) -> ModelSize:
+        """Of the family's shapes with ``layers`` the one nearest to ``params``."""
         ideal = math.sqrt(params / (12 * layers))
         step = 16 if ideal < 128 else 32 if ideal < 512 else 64
-        around = [step * (int(ideal / step) + more) for more in (-1, 0, 1)]
-        found = [cls(width, layers) for width in around if width > 0]
-        near = min(found, key=lambda size: abs(math.log(size.params / params)))
-        return near if near.width > 16 or near.params <= 2 * params else None
+        around = [cls(step * max(1, int(ideal / step) + more), layers) for more in (-1, 0, 1)]
+        return min(around, key=lambda size: abs(math.log(size.params / params)))
 
     @property
     def hidden(self) -> int:

@@ -32,6 +32,8 @@ BF16_WIDTH = 128
 #: CPU-seconds that compiling a block takes on a server core, and the part of a step's time that it saves
 #: (``docs/training.md``, speed). Compiling must be repaid ``_REPAID`` times over, since both are estimates.
 COMPILE_SECONDS, COMPILE_SAVES, _REPAID = 60.0, 0.15, 2.0
+#: Products and sums per second that a GPU is taken to do on a small model, eager: assumed, not measured.
+_GPU_FLOPS = 5e13
 #: Layers up to which the whole model is compiled, its loss included, which is quicker than blocks alone.
 _SHALLOW = 4
 
@@ -46,9 +48,16 @@ class Compute:
 
     @classmethod
     def choose(
-        cls, size: ModelSize, seconds: float, *, precision: Precision, compiling: Compile, device: Device
+        cls,
+        size: ModelSize,
+        cpu_seconds: float,
+        tokens: int,
+        *,
+        precision: Precision,
+        compiling: Compile,
+        device: Device,
     ) -> Compute:
-        """What ``auto`` stands for on this machine, for a run of about ``seconds`` in all.
+        """What ``auto`` stands for on this machine, for a run of ``tokens`` that one core would take ``cpu_seconds`` for.
 
         Precision: bf16 on a GPU, and on a CPU with bfloat16 products from a width of ``BF16_WIDTH`` on. Compile: where
         the time saved repays compiling twice, and there is a compiler. Raises StudyError for a GPU that is not there.
@@ -59,6 +68,7 @@ class Compute:
         if precision == "auto":
             pays = place == "cuda" or (size.width >= BF16_WIDTH and has_bf16_products())
             precision = "bf16" if pays else "fp32"
+        seconds = cpu_seconds if place == "cpu" else 6 * size.params * tokens / _GPU_FLOPS
         worth = seconds * COMPILE_SAVES > _REPAID * COMPILE_SECONDS and has_compiler(place)
         return cls(place, precision, compiling == "on" or (compiling == "auto" and worth))
 

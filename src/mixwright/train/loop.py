@@ -75,7 +75,8 @@ class Training:
         self.run, self.out, self.options, self.ranks = run, out, options, Ranks.current()
         self.ranks.check_batch(options.batch)
         self.compute = Compute.choose(
-            run.size, options.cost(run), precision=options.precision, compiling=options.compile, device=options.device
+            run.size, options.cost(run), run.schedule.tokens, precision=options.precision, compiling=options.compile,
+            device=options.device,
         )  # fmt: skip
         stores = {name: TokenStore.open(corpus / "train" / name) for name in run.schedule.domains}
         self.stream = self._open_stream(stores)
@@ -92,6 +93,7 @@ class Training:
         self.trajectory: list[dict[str, Any]] = []
         self.seconds = self.cpu_seconds = 0.0
         self.damaged: list[str] = []
+        self.together = 1  # runs in this process
 
     def _open_stream(self, stores: Mapping[str, TokenStore]) -> MixtureStream:
         run, options = self.run, self.options
@@ -295,6 +297,7 @@ class Training:
             "train_losses": self.losses,
             "rounding": list(self.stream.plan.rounding),
             "compute": {**self.compute.to_dict(), "ranks": self.ranks.world},
+            "together": self.together,
             "damaged": self.damaged,
         }
         if not self.ranks.first:
