@@ -69,3 +69,9 @@ def test_branches_that_anneal_are_compared_with_a_run_that_anneals(tmp_path: Pat
     flow.make("branch")
     labels = [curve["branch"] for curve in flow.make("branch").json("final_phase.json")["trajectories"]]
     assert labels == ["continued", "upsampled"]
+
+
+def test_the_page_says_how_proxies_repeat(tmp_path: Path) -> None:
+    flow = flow_of(tmp_path, trainer="{name: toy}", verify="null", final_phase="null", export="[]")
+    flow.run()
+    assert "drew from 5.12% of each domain's unique tokens" in (tmp_path / "report.html").read_text()

@@ -497,7 +497,9 @@ class Flow:
 
         notes = list(self._tables[1] if self.study.runs else ())
         usable = self.fitted_on.usable()
-        if self.study.law.repetition is not False and not self.matches_repetition:
+        if self.matches_repetition:
+            notes += self.trainings.about_repetition()
+        elif self.study.law.repetition is not False:
             usable, said = scales.as_unrepeated(usable, self.supply)
             notes += said
         weights = np.array([self.metric_weights.get(m, 0.0) for m in usable.metrics])

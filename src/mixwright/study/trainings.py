@@ -37,6 +37,16 @@ class Trainings:
             return 1.0
         return min(1.0, tokens / flow.budget_tokens)
 
+    def about_repetition(self) -> list[str]:
+        """How the proxies repeat their domains, in a sentence; none where they draw from everything."""
+        part = self.subsample(self._study.proxy.tokens)
+        if part >= 1:
+            return []
+        return [
+            f"Every proxy drew from {part:.2%} of each domain's unique tokens, so that it repeats a domain as often as the run of "
+            f"{self._flow.budget_tokens:,} tokens will; what repetition costs is in these losses."
+        ]
+
     # ---- which runs --------------------------------------------------------------------------------------------
 
     def of_design(self, mixtures: Sequence[Mixture]) -> list[Run]:
