@@ -179,6 +179,32 @@ def test_finished_shards_are_kept_and_half_written_ones_not_believed(folder: Pat
     assert not list((draft.path / "train/zeta").glob(".*"))
 
 
+@pytest.mark.parametrize("call", range(1, 6))
+def test_interrupted_while_sealing(folder: Path, call: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stores are sealed in the order val, train, val, train, target; each may be the last that was."""
+    from mixwright.text import tokenize as module
+
+    grouped(folder, 5)
+    _, whole = encode(folder, "whole", shard_bytes=1100)
+    calls, real = [0], module.seal_tokens
+
+    def stop(*given: Any, **named: Any) -> Any:
+        calls[0] += 1
+        if calls[0] == call:
+            raise KeyboardInterrupt
+        return real(*given, **named)
+
+    monkeypatch.setattr(module, "seal_tokens", stop)
+    with pytest.raises(KeyboardInterrupt):
+        encode(folder, shard_bytes=1100)
+    monkeypatch.undo()
+    engine = Counting()
+    _, draft = encode(folder, engine=engine, shard_bytes=1100)
+    assert all(name.startswith("seal") for name in engine.names)
+    assert hashes(draft.path) == hashes(whole.path)
+    assert not list(draft.path.rglob(".parts"))
+
+
 @pytest.mark.parametrize("gone", [["train/zeta/*"], ["train/zeta/manifest.json", "train/zeta/000.idx"], ["facts.json"]])
 def test_interrupted_while_writing(folder: Path, gone: list[str]) -> None:
     """What a killed process leaves: everything up to a file, and not what comes after it."""
