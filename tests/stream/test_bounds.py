@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from mixwright.core.mixture import Mixture
 from mixwright.core.schedule import Phase, Schedule
+from mixwright.stream.drawing import mended as mended_for
 from mixwright.stream.order import Plan, order, stretch
 
 
@@ -80,7 +81,7 @@ def mended(draw: np.random.Generator) -> Plan:
     """A random plan whose phases are all mended, and some window given to another domain in one at least."""
     while True:
         plan = random_plan(draw, 300, 3.0, False)
-        plan = plan.following(plan.schedule, [-phase.windows for phase in plan.phases])
+        plan = plan.following(plan.schedule, [mended_for(phase.windows, 3) for phase in plan.phases])
         if any(drawn.at.size for drawn in plan._apportioned.drawn):
             return plan
 

@@ -8,8 +8,9 @@ Notation
 
 Rounding in a tree leaves a few of many domains more than one window off at the end. Such a phase is mended: a window of
 the domain that has most too much, the last it gives, goes to the domain that is owed most, until none is more than one
-off. ``variant`` says how: 0 and above number the roundings of a tree alone; ``-N`` is a tree that cancels residuals, mended
-for an end after N windows (a phase that is cut keeps the N it was begun with, so its past stays).
+off. ``variant`` says how: 0 and above number the roundings of a tree alone; below 0 it is a tree that cancels residuals,
+mended for an end after N windows, and names N and the number of its roundings (a phase that is cut keeps the N it was
+begun with, so its past stays).
 """
 
 from __future__ import annotations
@@ -19,6 +20,19 @@ from dataclasses import dataclass
 import numpy as np
 
 from mixwright.stream.apportion import Floats, Ints, Tree, count
+
+#: Bits of a variant below 0 that hold N.
+_BITS = 41
+
+
+def mended(N: int, roundings: int = 0) -> int:
+    """The variant of a phase mended for an end after ``N`` windows."""
+    return -(N + (roundings << _BITS))
+
+
+def planned_for(variant: int) -> tuple[int, int]:
+    """``N`` and the roundings of a variant below 0."""
+    return -variant & ((1 << _BITS) - 1), -variant >> _BITS
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,8 +50,9 @@ class Drawn:
         """A phase of ``weights (D,)`` that begins with ``residual (D,)`` windows owed."""
         if variant >= 0:
             return cls(Tree.of(weights, residual, seed, variant), _NONE, _NONE, _NONE, _NONE)
-        tree = Tree.of(weights, residual, seed, cancel=True)
-        return _mended(tree, weights, residual, -variant)
+        N, roundings = planned_for(variant)
+        tree = Tree.of(weights, residual, seed, roundings, cancel=True)
+        return _mended(tree, weights, residual, N)
 
     def counts(self, k: int) -> Ints:
         """How many of the phase's first ``k`` windows each domain gives, ``(D,)``."""

@@ -26,7 +26,7 @@ from mixwright.core.mixture import Mixture
 from mixwright.core.rng import derive_seed
 from mixwright.core.schedule import Phase, Schedule
 from mixwright.store.artifact import content_key
-from mixwright.stream.drawing import Drawn
+from mixwright.stream.drawing import Drawn, mended, planned_for
 from mixwright.stream.permutation import permute, quotient, rectangle, scramble
 
 Ints = NDArray[np.int64]
@@ -36,8 +36,9 @@ Floats = NDArray[np.float64]
 ORDER_VERSION = 1
 #: Roundings tried for a phase whose end leaves a domain more than one window off, before it is mended.
 _VARIANTS = 64
-#: Windows at a phase's beginning that are looked at, and how near to two windows from the ideal they may come.
-_LOOK, _INSIDE = 8192, 1.9
+#: Windows at a phase's beginning and end that are looked at, how far from the ideal they may be, and how many windows all
+#: domains of the next phase together may be owed.
+_LOOK, _INSIDE, _LEFT = 8192, 1.9, 0.9
 #: With more windows, products in float64 would be off by more than a thousandth of a window.
 _MOST_WINDOWS = 1 << 40
 
@@ -118,16 +119,17 @@ class Plan:
         known = fingerprints or {}
         phases: list[PlannedPhase] = []
         work, given = _Apportioned(len(held), seed), list(variants)
-        for start, end, phase in _whole_batches(schedule, batch, seq_len):
+        whole = _whole_batches(schedule, batch, seq_len)
+        for number, (start, end, phase) in enumerate(whole, 1):
             weights = tuple(phase.mixture.weights.tolist())
             planned = PlannedPhase(start, end - start, weights, phase.tokens)
-            while given and given[0] < 0 and -given[0] < planned.windows:  # mended for an end before this one
-                mended = replace(planned, windows=-given[0], variant=given[0], tokens=-given[0] * seq_len)
-                phases.append(work.add(mended))
-                planned = replace(planned, start=mended.end, windows=planned.windows - mended.windows,
-                                  tokens=planned.tokens - mended.tokens)  # fmt: skip
-                given.pop(0)
-            phases.append(work.add(replace(planned, variant=given.pop(0))) if given else work.add_best(planned))
+            later = whole[number][2].mixture.weights if number < len(whole) else None
+            while (
+                given and given[0] < 0 and planned_for(given[0])[0] < planned.windows
+            ):  # mended for an end before this
+                head, planned = _cut(planned, planned_for(given[0])[0], seq_len)
+                phases.append(work.add(replace(head, variant=given.pop(0))))
+            phases.append(work.add(replace(planned, variant=given.pop(0))) if given else work.add_best(planned, later))
         names = schedule.domains
         prints = tuple(known.get(name, "") for name in names)
         drawn = tuple(min(count, max(1, round(subsample * count))) for count in held)
@@ -329,35 +331,84 @@ class _Apportioned:
         self._ideal = self._ideal + phase.windows * np.array(phase.weights)
         return phase
 
-    def add_best(self, phase: PlannedPhase) -> PlannedPhase:
-        """Add it in the first variant that ends within one window of the ideal and stays within two, else mended.
+    def add_best(self, phase: PlannedPhase, later: Floats | None) -> PlannedPhase:
+        """Add it in the first variant that is good, or the nearest to it: see ``_Judged``.
 
-        Only a phase that begins with residuals needs a look inside (see ``apportion.py``).
+        ``later`` are the weights of the phase that follows. Roundings of the tree alone are tried before mended ones, all
+        but the first together.
         """
-        wanted = self._ideal + phase.windows * np.array(phase.weights) - self.starts[-1]
-        first = self._next(replace(phase, variant=0))
-        if self._good(phase, first, wanted - first.counts(phase.windows)):
-            return self.add(replace(phase, variant=0))
-        seed = derive_seed(self._seed, "apportion", phase.start)
-        u = np.stack([first.tree.varied(seed, variant) for variant in range(1, _VARIANTS)])
-        ends = wanted - first.tree.counts_of(phase.windows, u)
-        for variant in 1 + np.flatnonzero(np.abs(ends).max(axis=1) <= 1):
-            tried = replace(phase, variant=int(variant))
-            if self._good(tried, self._next(tried), ends[variant - 1]):
-                return self.add(tried)
-        return self.add(replace(phase, variant=-phase.windows))
+        first = self._judge(replace(phase, variant=0), later)
+        if first.good:
+            return self.add(first.phase)
+        tried = [first]
+        for variant in self._ending_well(phase):
+            tried.append(self._judge(replace(phase, variant=variant), later))
+            if tried[-1].good:
+                return self.add(tried[-1].phase)
+        for roundings in range(_VARIANTS):
+            tried.append(self._judge(replace(phase, variant=mended(phase.windows, roundings)), later))
+            if tried[-1].good:
+                break
+        return self.add(min(tried, key=lambda judged: judged.excess).phase)
 
-    def _good(self, phase: PlannedPhase, drawn: Drawn, end: Floats) -> bool:
-        return bool(np.abs(end).max() <= 1) and (not self.drawn or self._farthest(phase, drawn) < _INSIDE)
+    def _ending_well(self, phase: PlannedPhase) -> list[int]:
+        """The variants above 0 whose trees alone end within one window of the ideal."""
+        tree, seed = self._next(phase).tree, derive_seed(self._seed, "apportion", phase.start)
+        u = np.stack([tree.varied(seed, variant) for variant in range(1, _VARIANTS)])
+        owed = self._ideal + phase.windows * np.array(phase.weights) - self.starts[-1]
+        ends = np.abs(owed - tree.counts_of(phase.windows, u)).max(axis=1)
+        return (1 + np.flatnonzero(ends <= 1)).tolist()
 
-    def _farthest(self, phase: PlannedPhase, drawn: Drawn) -> float:
-        """How far any domain is from its ideal in the first windows of a phase, in which residuals are given back."""
-        windows = min(phase.windows, _LOOK)
-        domain, before = drawn.stretch(0, windows)
-        weights, residual = np.array(phase.weights), self._ideal - self.starts[-1]
-        ahead = residual[domain] + np.arange(windows) * weights[domain] - before
-        rest = residual + windows * weights - drawn.counts(windows)
-        return float(max(ahead.max(), (1 - ahead - weights[domain]).max(), np.abs(rest).max()))
+    def _judge(self, phase: PlannedPhase, later: Floats | None) -> _Judged:
+        drawn, weights, residual = self._next(phase), np.array(phase.weights), self._ideal - self.starts[-1]
+        end = residual + phase.windows * weights - drawn.counts(phase.windows)
+        farthest = 0.0
+        if self.drawn or phase.variant < 0:  # a first phase whose tree is left alone is proven (see apportion.py)
+            looks = {0, max(0, phase.windows - _LOOK)}
+            farthest = max(_farthest(phase, drawn, residual, first) for first in looks)
+        left = 0.0 if later is None else abs(float(end[later > 0].sum()))
+        return _Judged(phase, float(np.abs(end).max()), farthest, left)
+
+
+@dataclass(frozen=True)
+class _Judged:
+    """A variant of a phase: how far it ends from the ideal, how far it is where residuals are given back, and how much all
+    domains of the next phase together are left owed: one window or more cannot always be given back when others rest.
+    """
+
+    phase: PlannedPhase
+    end: float
+    farthest: float
+    left: float
+
+    @property
+    def excess(self) -> float:
+        return max(0.0, self.end - 1) + max(0.0, self.farthest - _INSIDE) + max(0.0, self.left - _LEFT)
+
+    @property
+    def good(self) -> bool:
+        return self.excess == 0
+
+
+def _farthest(phase: PlannedPhase, drawn: Drawn, residual: Floats, first: int) -> float:
+    """How far any domain is from its ideal in the windows from ``first`` of a phase on, ``_LOOK`` of them.
+
+    A domain is farthest just before and just after it is drawn.
+    """
+    last, weights = min(phase.windows, first + _LOOK), np.array(phase.weights)
+    domain, before = drawn.stretch(first, last)
+    ahead = residual[domain] + np.arange(first, last) * weights[domain] - before
+    rest = residual + last * weights - drawn.counts(last)
+    return float(max(ahead.max(), (1 - ahead - weights[domain]).max(), np.abs(rest).max()))
+
+
+def _cut(phase: PlannedPhase, windows: int, seq_len: int) -> tuple[PlannedPhase, PlannedPhase]:
+    """A phase in two, the first of ``windows``."""
+    tokens, rest = windows * seq_len, phase.windows - windows
+    return (
+        replace(phase, windows=windows, tokens=tokens),
+        replace(phase, start=phase.start + windows, windows=rest, tokens=phase.tokens - tokens),
+    )
 
 
 def _whole_batches(schedule: Schedule, batch: int, seq_len: int) -> list[tuple[int, int, Phase]]:
