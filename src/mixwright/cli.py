@@ -6,6 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -135,7 +136,7 @@ def _tokenize_files(
         listener.note(
             f"{made.unreadable:,} rows could not be read and are left out; the first: {made.first_unreadable}."
         )
-    said = f"{made.tokens:,} tokens of {made.documents:,} documents in {made.files} files, {made.shards} shards"
+    said = f"{made.tokens:,} tokens of {made.documents:,} documents; files read: {made.files}, shards written: {made.shards}"
     result = {**made.__dict__, "folder": str(made.folder), "verb": "tokenize"}
     _say(f"tokenize: {made.folder}" if quiet else f"{said}\ntokenize: {made.folder}", result, as_json=as_json)
 
@@ -352,9 +353,11 @@ def evaluate(
 
     flow = _flow(study, quiet=quiet, as_json=as_json) if study.exists() or study != HERE else None
     names = [name.strip() for name in tasks.split(",") if name.strip()]
-    result = measure(
-        flow, model, tasks=names, include=include, limit=limit, shots=shots, tokens=tokens, batch=batch, device=device, out=out
-    )  # fmt: skip
+    with flow.workspace.lock() if flow is not None else nullcontext():
+        result = measure(
+            flow, model, tasks=names, include=include, limit=limit, shots=shots, tokens=tokens, batch=batch, device=device,
+            out=out,
+        )  # fmt: skip
     place = f"evaluate: {os.path.relpath(result['artifact'])}" if "artifact" in result else ""
     text = place if quiet else "\n".join(part for part in (table(result), place) if part)
     _say(text, {"verb": "evaluate", **result}, as_json=as_json)

@@ -104,8 +104,8 @@ def commands() -> list[str]:
 
 def test_the_commands_are_these() -> None:
     assert commands() == [
-        "branch", "curate", "demo", "design", "evaluate", "export", "fit", "init", "optimize", "report", "run", "sweep", "tokenize",
-        "train", "verify",
+        "branch", "curate", "demo", "design", "evaluate", "export", "fit", "init", "optimize", "report", "run", "sweep",
+        "tokenize", "train", "verify",
     ]  # fmt: skip
 
 

@@ -43,8 +43,8 @@ class Trainings:
         if part >= 1:
             return []
         return [
-            f"Every proxy drew from {part:.2%} of each domain's unique tokens, so that it repeats a domain as often as the run of "
-            f"{self._flow.budget_tokens:,} tokens will; what repetition costs is in these losses."
+            f"Every proxy drew from {part:.2%} of each domain's unique tokens, so that it repeats a domain as often as the run "
+            f"of {self._flow.budget_tokens:,} tokens will; what repetition costs is in these losses."
         ]
 
     # ---- which runs --------------------------------------------------------------------------------------------
