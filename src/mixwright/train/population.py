@@ -115,6 +115,8 @@ class Population:
         self.stack = Stack.of([member.model for member in members])
         self.optimizer = self._adamw()
         self.batches: list[Any] = [None] * len(members)
+        for member in self.members:
+            member.together = len(members)
         self.clocks = [Clock(m.seconds, m.cpu_seconds, part=1 / len(members)) for m in members]
 
     def _adamw(self) -> torch.optim.Optimizer:
