@@ -31,10 +31,14 @@ if TYPE_CHECKING:
     from mixwright.laws.validation import validate
     from mixwright.optimize.design import design
     from mixwright.report.page import write_page
+    from mixwright.store.foreign_tokens import open_tokens
     from mixwright.store.runs import read_runs, write_runs
+    from mixwright.store.tokens import TokenStore
     from mixwright.stream.loader import MixtureStream
     from mixwright.study.config import Study, read_study
+    from mixwright.study.evaluate_one import evaluate
     from mixwright.study.flow import Flow
+    from mixwright.text.files import tokenize_files
     from mixwright.text.tokenize import tokenize
     from mixwright.train.branch import branch
     from mixwright.train.sweep import sweep
@@ -45,12 +49,16 @@ _LAZY = {
     "Flow": "mixwright.study.flow",
     "MixtureStream": "mixwright.stream.loader",
     "Study": "mixwright.study.config",
+    "TokenStore": "mixwright.store.tokens",
     "branch": "mixwright.train.branch",
     "design": "mixwright.optimize.design",
+    "evaluate": "mixwright.study.evaluate_one",
+    "open_tokens": "mixwright.store.foreign_tokens",
     "read_runs": "mixwright.store.runs",
     "read_study": "mixwright.study.config",
     "sweep": "mixwright.train.sweep",
     "tokenize": "mixwright.text.tokenize",
+    "tokenize_files": "mixwright.text.files",
     "validate": "mixwright.laws.validation",
     "write_page": "mixwright.report.page",
     "write_runs": "mixwright.store.runs",
@@ -83,14 +91,18 @@ __all__ = [
     "Schedule",
     "Study",
     "StudyError",
+    "TokenStore",
     "Validation",
     "__version__",
     "branch",
     "design",
+    "evaluate",
+    "open_tokens",
     "read_runs",
     "read_study",
     "sweep",
     "tokenize",
+    "tokenize_files",
     "validate",
     "write_page",
     "write_runs",
