@@ -1,5 +1,6 @@
 """Token files of other programs: written as these write them, read in place; what is damaged is named."""
 
+import socket
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 
 from mixwright.core.errors import DataError, StudyError
 from mixwright.store.foreign_tokens import open_tokens
+from mixwright.store.token_checks import verify
 from mixwright.store.tokens import TokenStore, write_tokens
 
 DOCUMENTS = [[5, 6, 7, 1], [8, 1], [9, 10, 11, 12, 13, 1]]
@@ -108,6 +110,41 @@ def test_behind_a_url(tmp_path: Path) -> None:
     assert store.end == 1
     assert store.fingerprint == open_tokens(tmp_path / "a").fingerprint
     assert open_tokens("memory://foreign").ids.tolist() == FLAT
+
+
+@pytest.mark.filterwarnings("ignore:datetime.datetime.utcnow")
+def test_on_a_server_that_speaks_s3(tmp_path: Path) -> None:
+    """A real server on loopback: all kinds opened, read, checked; what its tags say is verified is not read again."""
+    moto, fsspec = pytest.importorskip("moto.server"), pytest.importorskip("fsspec")
+    pytest.importorskip("s3fs")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    running = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=port, verbose=False)
+    running.start()
+    try:
+        options = {"endpoint_url": f"http://127.0.0.1:{port}", "key": "k", "secret": "s"}
+        bucket = fsspec.filesystem("s3", **options)
+        bucket.mkdir("kinds")
+        (tmp_path / "ours").mkdir()
+        write_tokens(tmp_path / "ours", [np.array(d) for d in DOCUMENTS], vocab=14, tokenizer="t", end=1, text_bytes=1)
+        for place in (megatron(tmp_path / "a", DOCUMENTS), datatrove(tmp_path / "b.ds", DOCUMENTS)):
+            for file in tmp_path.glob(f"{place.name}*"):
+                bucket.put(str(file), f"kinds/{file.name}")
+        bucket.put(str(tmp_path / "ours"), "kinds/ours", recursive=True)
+        for name in ("a", "b.ds", "ours"):
+            here, there = open_tokens(tmp_path / name), open_tokens(f"s3://kinds/{name}", options=options)
+            assert there.ids.tolist() == FLAT
+            assert (there.end, there.fingerprint) == (1, here.fingerprint)
+            assert verify(there, tmp_path / "stamps.json") == (3 if name == "ours" else 2)
+            assert verify(there, tmp_path / "stamps.json") == 0
+        bucket.pipe_file("kinds/ours/000.bin", np.array(FLAT[::-1], np.uint16).tobytes())
+        with pytest.raises(DataError, match=r"s3://kinds/ours/000\.bin has changed since it was written"):
+            verify(open_tokens("s3://kinds/ours", options=options), tmp_path / "stamps.json")
+        with pytest.raises(DataError, match=r"s3://kinds/none is neither a folder nor a file of tokens"):
+            open_tokens("s3://kinds/none", options=options)
+    finally:
+        running.stop()
 
 
 def test_the_fingerprint_follows_the_content(tmp_path: Path) -> None:
