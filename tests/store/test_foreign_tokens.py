@@ -110,6 +110,8 @@ def test_behind_a_url(tmp_path: Path) -> None:
     assert store.end == 1
     assert store.fingerprint == open_tokens(tmp_path / "a").fingerprint
     assert open_tokens("memory://foreign").ids.tolist() == FLAT
+    both = open_tokens([tmp_path / "a", "memory://foreign/a"])
+    assert both.ids.tolist() == both.slice(0, 99).tolist() == FLAT + FLAT
 
 
 @pytest.mark.filterwarnings("ignore:datetime.datetime.utcnow")

@@ -173,11 +173,11 @@ class TokenStore:
             first, last = max(start - shard.start, 0), min(stop - shard.start, shard.tokens)
             if shard.start >= stop:
                 break
-            if self.place.path is not None:
+            where = Place(shard.file, self.place.options)
+            if where.path is not None:
                 parts.append(self.shard_ids(number)[first:last])
             else:
-                content = Place(shard.file, self.place.options).read(first * size, last * size)
-                parts.append(np.frombuffer(content, dtype=self.dtype))
+                parts.append(np.frombuffer(where.read(first * size, last * size), dtype=self.dtype))
         return parts[0] if len(parts) == 1 else np.concatenate([np.zeros(0, self.dtype), *parts])
 
     @cached_property
