@@ -15,6 +15,8 @@ from benchmarks.faults.small import SIZE, TOKENS, Place, write_study
 
 #: seconds a command may take that is not killed
 _PATIENCE = 300.0
+#: When a command is killed, as parts of the time it takes undisturbed; each attempt begins where the one before was stopped.
+_MOMENTS = (0.05, 0.6)
 _TRAIN = ("train", "--size", SIZE, "--tokens", str(TOKENS), "--quiet")
 _TRAINING, _RAY_WORKER, _RANK = "mixwright.engine.worker", "ray::work", "mixwright train"
 
@@ -120,7 +122,7 @@ class Trial:
         for _ in range(200):
             process, killed = self.place.python(*self.scenario.command), False
             counts.commands += 1
-            while counts.kills < kills and not self._ends_within(process, self.draw.uniform(0.1, 0.9) * self.whole):
+            while counts.kills < kills and not self._ends_within(process, self.draw.uniform(*_MOMENTS) * self.whole):
                 before = finished_runs(self.place.work)
                 counts.finished_at_kills += len(before)
                 counts.kills += 1

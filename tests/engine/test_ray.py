@@ -173,6 +173,10 @@ def test_what_cannot_be_reached_is_said(monkeypatch: pytest.MonkeyPatch) -> None
     with pytest.raises(StudyError, match=r"engine\.workers must be 0"):
         RayEngine(workers=-1)
     monkeypatch.setattr(module, "_CLUSTER", None)
+    ray.shutdown()
+    for address in ("127.0.0.1:1", "ray://127.0.0.1:1"):
+        with pytest.raises(StudyError, match=f"answers at {address} .*Connection refused.* ray start --head"):
+            RayEngine(address).session()
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(StudyError, match=r"needs ray, which is not installed: pip install 'mixwright\[ray\]'"):
         list(RayEngine().run([task("a", "square", {"number": 1})]))

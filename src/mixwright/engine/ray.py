@@ -17,8 +17,10 @@ import contextlib
 import logging
 import os
 import queue
+import socket
 import time
 import uuid
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +30,8 @@ from mixwright.core.errors import StudyError, missing_extra
 from mixwright.engine.local import Child, Message, Waiting, cores, outcome_of
 from mixwright.engine.task import Engine, OnProgress, Outcome, Session, Task
 
+#: Nothing of Ray's own on the terminal.
+_QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
 #: How often a task is handed over again after the worker or node it was on has died.
 _ELSEWHERE = 3
 #: seconds between two looks at the mailbox
@@ -36,6 +40,8 @@ _LOOK_EVERY = 0.3
 _BELIEVED = 5.0
 #: seconds that stopped tasks get to be gone
 _STOPPING = 10.0
+#: seconds that a cluster gets to answer
+_KNOCKING = 10.0
 #: Bytes of shared memory of a Ray that is started here: tasks and outcomes are small JSON, files go through the folder.
 _OBJECT_STORE = 80 * 2**20
 #: Progress messages kept at most until they are looked at.
@@ -123,26 +129,52 @@ def _connected(address: str, workers: int) -> Any:
         raise missing_extra(error) or error from None
     if ray.is_initialized():
         return ray
-    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
-    if address != "local":
-        try:
-            ray.init(address=address, **quiet)
-        except Exception as error:
-            if address != "auto" or not isinstance(error, ConnectionError):
-                raise StudyError(
-                    f"No Ray cluster that this process can join answers at {address} ({_first_line(error)}). Start one (ray "
-                    "start --head), correct engine.address, or take engine.address: local."
-                ) from error
-        else:
-            return ray
+    if address == "local" or (address == "auto" and not _belongs_to_a_cluster(ray, workers)):
+        if not ray.is_initialized():
+            _start(ray, workers, "local")
+        return ray
+    try:
+        _knock(address)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            ray.init(address=None if address == "auto" else address, **_QUIET)
+    except Exception as error:
+        raise StudyError(
+            f"No Ray cluster that this process can join answers at {address} ({_first_line(error)}). Start one (ray start "
+            "--head), correct engine.address, or take engine.address: local."
+        ) from error
+    return ray
+
+
+def _knock(address: str) -> None:
+    """OSError, soon, where nobody listens: Ray itself would try for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if port.isdigit():
+        socket.create_connection((host, int(port)), timeout=_KNOCKING).close()
+
+
+def _start(ray: Any, workers: int, address: str | None) -> None:
     ray.init(
-        address="local",
+        address=address,
         num_cpus=workers or cores(),
         include_dashboard=False,
         object_store_memory=_OBJECT_STORE,
-        **quiet,
+        **_QUIET,
     )
-    return ray
+
+
+def _belongs_to_a_cluster(ray: Any, workers: int) -> bool:
+    """Whether ``ray start`` has been called on this machine, or RAY_ADDRESS names a cluster; where not, a Ray is started.
+
+    Not ``address="auto"``, which would also join the private Ray of another process that happens to run here.
+    """
+    try:
+        _start(ray, workers, None)
+    except ValueError:  # there is one: what only a new Ray can be given is refused
+        return True
+    except ConnectionError:  # there was one
+        return False
+    return False
 
 
 def _first_line(error: BaseException) -> str:
