@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +24,16 @@ def made(folder: Path, *, tokenizer: str = "t", vocab: int = 300, end: int = 0, 
     documents = [np.append(np.arange(10 * n, 10 * n + 9) % 299 + 1, end) for n in range(9)]
     write_tokens(folder, documents, vocab=vocab, tokenizer=tokenizer, end=end, text_bytes=90, shard_tokens=shard_tokens)
     return folder
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three shards, to be copied; made once, since every file is synced."""
+    return made(tmp_path_factory.mktemp("whole") / "store")
+
+
+def copied(whole: Path, factory: pytest.TempPathFactory) -> Path:
+    return Path(shutil.copytree(whole, factory.mktemp("copy") / "store"))
 
 
 def rewrite(folder: Path, **changes: Any) -> None:
@@ -81,14 +92,73 @@ def test_checking(tmp_path: Path, damage: Callable[[Path], Any], sentence: str) 
 
 @settings(max_examples=40, deadline=None)
 @given(st.sampled_from(["000.bin", "001.bin", "002.bin", "001.idx", "counts.npy"]), st.integers(0, 10**6))
-def test_any_flipped_bit_is_found(tmp_path_factory: pytest.TempPathFactory, name: str, bit: int) -> None:
-    folder = made(tmp_path_factory.mktemp("store"))
+def test_any_flipped_bit_is_found(tmp_path_factory: pytest.TempPathFactory, whole: Path, name: str, bit: int) -> None:
+    folder = copied(whole, tmp_path_factory)
     content = bytearray((folder / name).read_bytes())
     bit %= len(content) * 8
     content[bit // 8] ^= 1 << bit % 8
     (folder / name).write_bytes(content)
     with pytest.raises(DataError, match=re.escape(name)):
         TokenStore.open(folder).check()
+
+
+VALUES: list[Any] = [
+    None,
+    -1,
+    0,
+    1,
+    7,
+    10**18,
+    0.5,
+    "",
+    "000",
+    "int32",
+    [],
+    ["000"],
+    {},
+    [{}],
+    {"000.bin": 1},
+    [{"name": 3}],
+]
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.data())
+def test_no_manifest_is_more_than_a_data_error(
+    tmp_path_factory: pytest.TempPathFactory, whole: Path, data: st.DataObject
+) -> None:
+    folder = copied(whole, tmp_path_factory)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    shards = [dict(entry) for entry in manifest["shards"]]
+    place = data.draw(st.sampled_from([manifest, *shards]))
+    place[data.draw(st.sampled_from(sorted(place)))] = data.draw(st.sampled_from(VALUES))
+    rewrite(folder, **({} if place is manifest else {"shards": shards}) | (manifest if place is manifest else {}))
+    try:
+        store = TokenStore.open(folder)
+        store.check()
+    except DataError:
+        return
+    assert store.tokens == 90
+    assert store.window(2, 8).size == 9
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.integers(0, 10**6), st.integers(1, 255))
+def test_no_index_is_more_than_a_data_error(
+    tmp_path_factory: pytest.TempPathFactory, whole: Path, at: int, change: int
+) -> None:
+    folder = copied(whole, tmp_path_factory)
+    content = bytearray((folder / "000.idx").read_bytes())
+    content[at % len(content)] ^= change
+    (folder / "000.idx").write_bytes(content)
+    try:
+        store = open_tokens(folder / "000.idx")
+        store.check()
+        ends = store.document_ends(0)
+    except DataError:
+        return
+    assert (store.tokens, ends[-1]) == (30, 30)
+    assert (np.diff(ends) >= 0).all()
 
 
 def test_checking_takes_little_memory(tmp_path: Path) -> None:

@@ -161,6 +161,11 @@ def read_index(path: Path | Place) -> tuple[NDArray[np.int32], NDArray[np.int64]
     lengths = np.frombuffer(content, np.int32, sequences, at)
     offsets = np.frombuffer(content, np.int64, sequences, at + 4 * sequences)
     bounds = np.frombuffer(content, np.int64, documents, at + 12 * sequences)
+    if (lengths < 0).any() or (np.diff(bounds) < 0).any() or not ((bounds >= 0) & (bounds <= sequences)).all():
+        raise DataError(
+            f"{path} lists lengths below 0, or documents that are not in order: it is damaged. Copy it again or write the "
+            "tokens again."
+        )
     return lengths, offsets, bounds, np.dtype(_DTYPES[code]).name
 
 

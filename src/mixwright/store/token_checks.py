@@ -72,6 +72,8 @@ def _require(manifest: dict[str, Any], file: Place) -> None:
             <= {key: type(value) for key, value in entry.items()}.items()
         ):
             raise DataError(f"{file} lists {entry!r} as a shard: it is damaged. {_AGAIN}")
+        if entry["tokens"] < 0 or entry["documents"] < 0:
+            raise DataError(f"{file} lists {entry!r} as a shard: it is damaged. {_AGAIN}")
         if f"{entry['name']}.bin" not in manifest["files"]:
             raise DataError(f"{file} has no checksum of {entry['name']}.bin: it is damaged. Tokenize again.")
     if sum(entry["tokens"] for entry in manifest["shards"]) != manifest["tokens"]:
