@@ -6,7 +6,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks.faults.checks import Counts, finished_runs
@@ -14,7 +14,7 @@ from benchmarks.faults.processes import Process, descendants, left_behind, read
 from benchmarks.faults.small import SIZE, TOKENS, Place, write_study
 
 #: seconds a command may take that is not killed
-_PATIENCE = 300.0
+_PATIENCE = 900.0
 #: When a command is killed, as parts of the time it takes undisturbed; each attempt begins where the one before was stopped.
 _MOMENTS = (0.05, 0.6)
 _TRAIN = ("train", "--size", SIZE, "--tokens", str(TOKENS), "--quiet")
@@ -114,31 +114,41 @@ class Trial:
     counts: Counts
     draw: random.Random
     say: Callable[[str], None]
+    seen: dict[str, tuple[str, int]] = field(default_factory=dict)  # runs that were finished at a kill
 
     def run(self, kills: int) -> None:
         """Ends when a command has ended well; kills while there are kills to make."""
-        counts, seen = self.counts, {}
-        counts.trials += 1
+        self.counts.trials += 1
         for _ in range(200):
-            process, killed = self.place.python(*self.scenario.command), False
-            counts.commands += 1
-            while counts.kills < kills and not self._ends_within(process, self.draw.uniform(*_MOMENTS) * self.whole):
-                before = finished_runs(self.place.work)
-                counts.finished_at_kills += len(before)
-                counts.kills += 1
-                killed = True
-                seen |= before
-                if self._kill(process):
+            process = self.place.python(*self.scenario.command)
+            try:
+                if self._attempt(process, kills):
                     break
-            said = process.communicate(timeout=_PATIENCE)[1]
-            if process.returncode == 0:
-                break
-            if not killed:
-                counts.said.append(f"{self.scenario.name} ended with code {process.returncode}: {said.strip()[-300:]}")
-                self.say(counts.said[-1])
+            finally:
+                for left in (*descendants(process.pid), read(process.pid)) if process.poll() is None else ():
+                    if left is not None:
+                        left.kill()
         else:
-            counts.said.append(f"{self.scenario.name} never came to its end")
-        counts.compare_finished(seen, self.place.work)
+            self.counts.said.append(f"{self.scenario.name} never came to its end")
+        self.counts.compare_finished(self.seen, self.place.work)
+
+    def _attempt(self, process: "subprocess.Popen[str]", kills: int) -> bool:
+        """One command, which is killed or not; True when it has ended well."""
+        counts, killed = self.counts, False
+        counts.commands += 1
+        while counts.kills < kills and not self._ends_within(process, self.draw.uniform(*_MOMENTS) * self.whole):
+            before = finished_runs(self.place.work)
+            counts.finished_at_kills += len(before)
+            counts.kills += 1
+            killed = True
+            self.seen |= before
+            if self._kill(process):
+                break
+        said = process.communicate(timeout=_PATIENCE)[1]
+        if process.returncode and not killed:
+            counts.said.append(f"{self.scenario.name} ended with code {process.returncode}: {said.strip()[-300:]}")
+            self.say(counts.said[-1])
+        return process.returncode == 0
 
     def _ends_within(self, process: "subprocess.Popen[str]", seconds: float) -> bool:
         try:

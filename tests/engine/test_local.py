@@ -152,6 +152,16 @@ def test_tasks_that_want_a_gpu_get_one_each_of_those_there_are(monkeypatch: pyte
     assert gpus() == ()
 
 
+def test_room_is_what_runs_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    engine = LocalEngine(8)
+    one, wide, large, both = (task("t", "square", **more) for more in ({}, {"threads": 3}, {"gpus": 1}, {"gpus": 2}))
+    assert [engine.room(like) for like in (one, wide, large, both)] == [8, 2, 2, 1]
+    assert LocalEngine(1).room(wide) == 1
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert engine.room(large) == 8, "where there are none, none is waited for"
+
+
 def test_two_tasks_with_one_lock_are_not_at_work_together(tmp_path: Path) -> None:
     lock = str(tmp_path / "folder" / ".lock")
     tasks = [task(name, "stamp", {"path": str(tmp_path / name), "seconds": 0.2}, locks=(lock,)) for name in "ab"]

@@ -61,6 +61,10 @@ class LocalEngine(Engine):
     def slots(self) -> int:
         return self.workers or cores()
 
+    @property
+    def gpus(self) -> int:
+        return len(gpus()) if self.kind == "processes" else 0
+
     def session(self, on_progress: OnProgress | None = None) -> Session:
         return (_Threads if self.kind == "threads" else _Processes)(self.slots, on_progress)
 

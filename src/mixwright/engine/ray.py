@@ -72,6 +72,10 @@ class RayEngine(Engine):
     def slots(self) -> int:
         return self.workers or max(1, int(self._cluster().has("CPU")))
 
+    @property
+    def gpus(self) -> int:
+        return int(self._cluster().has("GPU"))
+
     def session(self, on_progress: OnProgress | None = None) -> Session:
         return _RaySession(self._cluster(), self.workers, self.folder, on_progress)
 

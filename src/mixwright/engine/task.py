@@ -121,6 +121,16 @@ class Engine(ABC):
     def slots(self) -> int:
         """How many one-thread tasks run at once."""
 
+    @property
+    def gpus(self) -> int:
+        """How many GPUs there are for tasks that want one."""
+        return 0
+
+    def room(self, task: Task) -> int:
+        """How many tasks like this one run at once."""
+        at_once = max(1, self.slots // task.threads)
+        return min(at_once, max(1, self.gpus // task.gpus)) if task.gpus and self.gpus else at_once
+
     @abstractmethod
     def session(self, on_progress: OnProgress | None = None) -> Session:
         """A session of this engine; ``on_progress`` is called from the thread that iterates over the outcomes."""

@@ -14,6 +14,7 @@ import math
 import os
 from collections import defaultdict
 from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
 
@@ -87,6 +88,15 @@ def member_bytes(size: ModelSize, tokens: int, *, vocab: int) -> int:
     parameters = size.params + 2 * vocab * d
     kept = tokens * (size.layers * (24 * d + 5 * h) + 4 * d)
     return 4 * (4 * parameters + kept + vocab * d + tokens * d)
+
+
+def wants_gpu(device: str) -> bool:
+    """Whether runs with the trainer's ``device`` take a GPU wherever there is one: not with a torch that was built without."""
+    try:
+        built_without = version("torch").endswith("+cpu")
+    except PackageNotFoundError:
+        built_without = True
+    return device == "cuda" or (device == "auto" and not built_without)
 
 
 def has_gpu(device: str) -> bool:

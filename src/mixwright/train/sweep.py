@@ -257,7 +257,7 @@ class _Sweep:
                 self._finish(run, artifact, session)
         if missing:
             self._check_tokens()
-            for group in self.trainer.groups(missing, slots=self.engine.slots):
+            for group in self.trainer.groups(missing, slots=self.engine.room(self._task(missing[:1]))):
                 self._submit(group, session)
 
     def _check_tokens(self) -> None:

@@ -11,7 +11,7 @@ from annotated_types import Ge, Gt, Interval
 
 from mixwright.core.run import Run
 from mixwright.engine.task import Task
-from mixwright.train.grouping import Choice, has_gpu, split
+from mixwright.train.grouping import Choice, has_gpu, split, wants_gpu
 from mixwright.train.learning_rate import Kind
 from mixwright.train.trainer import HOW_ONLY, Job, Trainer, task_arguments
 
@@ -77,7 +77,10 @@ class Builtin(Trainer):
         parent: Path | None = None,
     ) -> Task:
         arguments = task_arguments(self, run, corpus, out, checkpoints, parent)
-        return Task(run.run_id, "mixwright.train.loop:train_task", arguments, self.cost(run), environment=ALLOCATOR)
+        return Task(
+            run.run_id, "mixwright.train.loop:train_task", arguments, self.cost(run), environment=ALLOCATOR,
+            gpus=int(wants_gpu(self.device)),
+        )  # fmt: skip
 
     def groups(self, jobs: Sequence[Job], *, slots: int) -> list[tuple[Job, ...]]:
         """Groups by ``grouping.py``, unless something is asked for that only runs alone can do."""
@@ -93,8 +96,9 @@ class Builtin(Trainer):
         arguments = {"members": members, "corpus": own[0]["corpus"], "options": own[0]["options"]}
         cost = sum(self.cost(job.run) for job in jobs)
         return Task(
-            jobs[0].run.run_id, "mixwright.train.population:train_together", arguments, cost, environment=ALLOCATOR
-        )
+            jobs[0].run.run_id, "mixwright.train.population:train_together", arguments, cost, environment=ALLOCATOR,
+            gpus=int(wants_gpu(self.device)),
+        )  # fmt: skip
 
     def cost(self, run: Run, vocab: int = 4096) -> float:
         """CPU-seconds on one core of a 2024 server processor, evaluation included; see ``LOG.md``."""
