@@ -45,12 +45,13 @@ def test_bfloat16_where_the_machine_multiplies_it_and_the_model_is_wide_enough(m
 
 
 def test_compiled_where_it_is_repaid_and_possible(machine) -> None:
-    assert not chosen(seconds=10).compiled
-    assert chosen(seconds=LONG).compiled
+    assert not chosen(LARGE, 10).compiled
+    assert chosen(LARGE, LONG).compiled
+    assert not chosen(SMALL, LONG).compiled
     assert chosen(seconds=10, compiling="on").compiled
-    assert not chosen(seconds=LONG, compiling="off").compiled
+    assert not chosen(LARGE, LONG, compiling="off").compiled
     machine(compiler=False)
-    assert not chosen(seconds=LONG).compiled
+    assert not chosen(LARGE, LONG).compiled
 
 
 def test_a_gpu_that_is_not_there_is_told(machine) -> None:

@@ -105,6 +105,19 @@ def test_how_a_run_is_computed_changes_it_by_rounding_alone(corpus, make_run, tm
         assert other["observation"]["losses"][name] == pytest.approx(loss, abs=2e-5)
 
 
+@pytest.mark.long
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # the compiler's own
+def test_compiled_it_resumes_to_the_bit_and_differs_by_rounding(corpus, make_run, tmp_path) -> None:
+    options = replace(TINY, compile="on")
+    whole = train(make_run(), corpus, tmp_path / "whole", options=options)
+    assert whole["facts"]["compute"]["compiled"]
+    train(make_run(), corpus, tmp_path / "killed", options=options, stop_at=6)
+    assert same(whole, train(make_run(), corpus, tmp_path / "killed", options=options))
+    plain = train(make_run(), corpus, tmp_path / "plain")
+    for name, loss in plain["observation"]["losses"].items():
+        assert whole["observation"]["losses"][name] == pytest.approx(loss, abs=2e-5)
+
+
 def test_precision_and_masks_are_part_of_what_a_run_is(corpus, make_run, tmp_path) -> None:
     plain = train(make_run(), corpus, tmp_path / "plain")["observation"]["losses"]
     for number, how in enumerate(({"precision": "bf16"}, {"mask_documents": True})):

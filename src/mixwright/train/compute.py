@@ -29,9 +29,9 @@ Device = Literal["auto", "cpu", "cuda"]
 #: Width from which bfloat16 beats float32 on a CPU with AVX512-BF16: below, casts cost more than products save
 #: (``docs/training.md``, speed).
 BF16_WIDTH = 128
-#: CPU-seconds that compiling a block takes on a server core, and the part of a step's time that it saves
-#: (``docs/training.md``, speed). Compiling must be repaid ``_REPAID`` times over, since both are estimates.
-COMPILE_SECONDS, COMPILE_SAVES, _REPAID = 60.0, 0.15, 2.0
+#: CPU-seconds that compiling takes on a server core, and the part of a step's time that it saves at widths from 128 on;
+#: narrower models gain nothing (``docs/training.md``, speed). It must be repaid ``_REPAID`` times over: both are estimates.
+COMPILE_SECONDS, COMPILE_SAVES, COMPILE_WIDTH, _REPAID = 80.0, 0.1, 128, 2.0
 #: Products and sums per second that a GPU is taken to do on a small model, eager: assumed, not measured.
 _GPU_FLOPS = 5e13
 #: Layers up to which the whole model is compiled, its loss included, which is quicker than blocks alone.
@@ -69,7 +69,8 @@ class Compute:
             pays = place == "cuda" or (size.width >= BF16_WIDTH and has_bf16_products())
             precision = "bf16" if pays else "fp32"
         seconds = cpu_seconds if place == "cpu" else 6 * size.params * tokens / _GPU_FLOPS
-        worth = seconds * COMPILE_SAVES > _REPAID * COMPILE_SECONDS and has_compiler(place)
+        gains = place == "cuda" or size.width >= COMPILE_WIDTH
+        worth = gains and seconds * COMPILE_SAVES > _REPAID * COMPILE_SECONDS and has_compiler(place)
         return cls(place, precision, compiling == "on" or (compiling == "auto" and worth))
 
     def resumed(self, state: Mapping[str, Any]) -> Compute:
