@@ -72,9 +72,9 @@ def test_weights_change_after_the_batch_delivered_last(stores) -> None:
 
 def test_what_the_stream_raises_comes_out_where_the_batch_is_asked_for(stores, monkeypatch) -> None:
     source = stream(stores)
-    read = source._windows.read
+    gather = source._windows.gather
     broken = iter([False, False, True])
-    monkeypatch.setattr(source._windows, "read", lambda *rows: 1 / 0 if next(broken, False) else read(*rows))
+    monkeypatch.setattr(source._windows, "gather", lambda places: 1 / 0 if next(broken, False) else gather(places))
     ahead = prefetch(source)
     assert np.array_equal(next(ahead), next(iter(stream(stores))))
     next(ahead)

@@ -4,8 +4,8 @@ Notation
     T        tokens of a phase, (P,)
     w        weights, (P, D)
     most     tokens a domain may give under a cap: cap x unique tokens, (D,)
-    f        factor on a capped domain's weights, the same in every phase
-    s        factor on the weights of the others, one per phase
+    g        factor on a domain's weights, at most 1 and the same in every phase, (D,)
+    s        factor on all weights of a phase, so that they sum to one, (P,)
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ Floats = NDArray[np.float64]
 
 #: Up to four epochs repeated tokens are worth nearly as much as new ones (Muennighoff et al. 2023, arXiv:2305.16264, abstract).
 WARN_EPOCHS = 4.0
+#: Rounds of reweighting, how near to the cap is near enough, and when a phase's weights have vanished.
+_ROUNDS, _CLOSE, _VANISHED = 5000, 1e-9, 1e-9
 #: Domains that a sentence names before it counts the rest.
 _NAMED = 5
 
@@ -81,8 +83,8 @@ def check_epochs(
 
     A domain that is repeated more than ``warn`` times gets a note. Where one would be repeated more than ``cap`` times:
     ``error`` raises StudyError with the domains, their epochs and the ways out; ``reweight`` lowers those domains' weights,
-    by one factor in all phases, until they meet the cap, raises the others in proportion, and notes it (StudyError where
-    that cannot be done); ``allow`` leaves a note. Otherwise the schedule is the plan's own.
+    each by one factor in all phases, until they meet the cap, raises the others in proportion, and notes it (StudyError
+    where that cannot be done); ``allow`` leaves a note. Otherwise the schedule is the plan's own.
     """
     notes: list[str] = []
     drawn, supply = plan.counts(plan.windows), np.array(plan.supply)
@@ -114,41 +116,44 @@ def check_epochs(
 
 
 def _reweighted(plan: Plan, cap: float) -> tuple[Schedule, NDArray[np.int64]]:
-    """The schedule in which no domain exceeds the cap, and the domains that meet it."""
+    """The schedule in which no domain exceeds the cap, and the domains that meet it.
+
+    Weights are ``w * g * s``: the factors g of domains that would exceed the cap are lowered in turn with what that adds to
+    the others by s, which only ever grows, until nothing changes.
+    """
     schedule = plan.schedule
     T = np.array([phase.tokens for phase in schedule.phases], dtype=np.float64)
     w = np.stack([phase.mixture.weights for phase in schedule.phases])
     most = cap * np.array(plan.supply) * plan.seq_len
-    asked = T @ w
-    f = np.ones(w.shape[1])
-    capped = np.zeros(w.shape[1], dtype=bool)
-    while True:
-        taken = w @ (f * capped)
-        left = w @ ~capped
-        for number in np.flatnonzero((left <= 0) & (taken < 1 - 1e-12)):
-            raise StudyError(_impossible(plan, cap, int(number), w[number], T[number], most))
-        s = np.divide(1 - taken, left, out=np.ones_like(left), where=left > 0)
-        tokens = (T * s) @ w
-        new = ~capped & (tokens > most * (1 + 1e-12))
-        if not new.any():
+    g = np.ones(w.shape[1])
+    for _ in range(_ROUNDS):
+        s = 1 / np.maximum(w @ g, _VANISHED)
+        tokens = g * ((T * s) @ w)
+        within = bool(np.all(tokens <= most * (1 + _CLOSE)))
+        if within or s.max() >= 1 / _VANISHED:
             break
-        capped |= new
-        f[new] = most[new] / asked[new]
-    weights = np.where(capped, w * f, w * s[:, None])
+        g *= np.minimum(1, most / np.maximum(tokens, most))
+    if not within:
+        raise StudyError(_impossible(plan, cap, w, T, most))
     phases = (
         Phase(phase.tokens, Mixture.normalized(plan.domains, row))
-        for phase, row in zip(schedule.phases, weights, strict=True)
+        for phase, row in zip(schedule.phases, w * g * s[:, None], strict=True)
     )
-    return Schedule(tuple(phases)), np.flatnonzero(capped)
+    return Schedule(tuple(phases)), np.flatnonzero(g < 1)
 
 
-def _impossible(plan: Plan, cap: float, phase: int, w: Floats, T: float, most: Floats) -> str:
-    drawn = np.flatnonzero(w > 0)
+def _impossible(plan: Plan, cap: float, w: Floats, T: Floats, most: Floats) -> str:
+    """Which phases ask for more than their domains may give: one, or several together."""
+    short = [number for number in range(len(T)) if most[w[number] > 0].sum() < T[number]]
+    phases = short[:1] or list(range(len(T)))
+    drawn = np.flatnonzero((w[phases] > 0).any(axis=0))
     names = ", ".join(plan.domains[d] for d in drawn[:_NAMED]) + _rest(drawn.size)
+    which = f"phase {phases[0] + 1} of {T[phases[0]]:,.0f} tokens draws" if len(phases) == 1 else (
+        f"the phases of {T.sum():,.0f} tokens draw"
+    )  # fmt: skip
     return (
-        f"No weights keep every domain within {cap:g} epochs: phase {phase + 1} of {T:,.0f} tokens draws only from {names}, "
-        f"which may give {most[drawn].sum():,.0f} in all phases together. Give them more text, add a domain, lower the "
-        "tokens, or raise the cap."
+        f"No weights keep every domain within {cap:g} epochs: {which} only from {names}, which may give "
+        f"{most[drawn].sum():,.0f} in all. Give them more text, add a domain, lower the tokens, or raise the cap."
     )
 
 

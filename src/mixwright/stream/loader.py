@@ -69,6 +69,7 @@ class MixtureStream(Iterator[NDArray[Any]]):
         self.plan = plan_for(stores, schedule, seed, seq_len=seq_len, batch=batch, subsample=subsample)
         self.schedule = schedule
         self.rank, self.world = rank, world
+        self._batch, self._rows = batch, batch // world
         self._built, self._extended = (self.plan, schedule), False
         self._windows = Windows([stores.get(name) for name in schedule.domains], seq_len, cache)
         self._many, self._position, self._last = _FIRST, 0, slice(0, 0)
@@ -91,10 +92,12 @@ class MixtureStream(Iterator[NDArray[Any]]):
         return self._drawn.domain[rows], self._drawn.epoch[rows], self._drawn.window[rows]
 
     def __next__(self) -> NDArray[Any]:
-        if self._position >= self.plan.windows:
-            raise StopIteration
-        out = self.part(0, 1)
-        self._position += self.plan.batch
+        if self._position >= self._drawn.end:
+            if self._position >= self.plan.windows:
+                raise StopIteration
+            self._look_ahead()
+        out = self._read(0, self._rows)
+        self._position += self._batch
         return out
 
     def part(self, number: int, parts: int) -> NDArray[Any]:
@@ -102,7 +105,7 @@ class MixtureStream(Iterator[NDArray[Any]]):
 
         ``skip(1)`` does, after the last. Raises DataError where there is no such part or no next batch.
         """
-        rows = self.plan.batch // self.world
+        rows = self._rows
         if parts < 1 or rows % parts or not 0 <= number < parts:
             raise DataError(
                 f"There is no part {number} of {parts} equal parts of {rows} rows. Take a divisor of the rows and count from 0."
@@ -111,9 +114,15 @@ class MixtureStream(Iterator[NDArray[Any]]):
             raise DataError(f"The schedule has ended after {self.step:,} batches: there is no next one.")
         if self._position >= self._drawn.end:
             self._look_ahead()
+        return self._read(number * (rows // parts), rows // parts)
+
+    def _read(self, first: int, rows: int) -> NDArray[Any]:
+        """``rows`` rows of the next batch from its ``first`` on."""
         drawn = self._drawn
-        first = (self._position - drawn.start) // self.world + number * (rows // parts)
-        here = self._last = slice(first, first + rows // parts)
+        first += (self._position - drawn.start) // self.world
+        here = self._last = slice(first, first + rows)
+        if drawn.whole:
+            return self._windows.gather(drawn.places[here])
         return self._windows.read(drawn.places[here], drawn.domain[here], drawn.window[here])
 
     def skip(self, batches: int) -> None:
@@ -232,13 +241,17 @@ class MixtureStream(Iterator[NDArray[Any]]):
         else:
             found = list(order(self.plan, mine))
         domain, epoch, window = found
-        self._drawn = _Drawn(start, end, domain, epoch, window, self._windows.locate(domain, window))
+        places = self._windows.locate(domain, window)
+        self._drawn = _Drawn(start, end, domain, epoch, window, places, bool(places.min() >= 0))
         self._windows.ahead(domain, window)
 
 
 @dataclass(frozen=True, eq=False)
 class _Drawn:
-    """What one rank draws of the windows from ``start`` to before ``end``, row by row, and where it lies."""
+    """What one rank draws of the windows from ``start`` to before ``end``, row by row, and where it lies.
+
+    ``whole`` says that none has to be put together.
+    """
 
     start: int
     end: int
@@ -246,9 +259,11 @@ class _Drawn:
     epoch: Ints
     window: Ints
     places: Ints
+    whole: bool
 
 
-_NOTHING = _Drawn(0, 0, *[np.zeros(0, dtype=np.int64)] * 4)
+_NONE = np.zeros(0, dtype=np.int64)
+_NOTHING = _Drawn(0, 0, _NONE, _NONE, _NONE, _NONE, whole=True)
 
 
 def plan_for(

@@ -96,15 +96,18 @@ class Windows:
 
     def read(self, places: Ints, domain: Ints, window: Ints) -> NDArray[Any]:
         """The windows at ``places`` (see ``locate``), ``(n, seq_len + 1)`` ids; a copy."""
-        if self._one is not None and (not places.size or places.min() >= 0):
-            return self._one[places].view(self.dtype).reshape(places.size, self.seq_len + 1)
         out = np.empty((places.size, self.seq_len + 1), dtype=self.dtype)
         whole = np.flatnonzero(places >= 0)
-        if whole.size and self._one is not None:
-            out[whole] = self._one[places[whole]].view(self.dtype).reshape(whole.size, self.seq_len + 1)
+        if whole.size:
+            out[whole] = self.gather(places[whole])
         apart = np.flatnonzero(places < 0)
         out[apart] = self._put_together(domain[apart], window[apart])
         return out
+
+    def gather(self, places: Ints) -> NDArray[Any]:
+        """``read`` where no window has to be put together."""
+        assert self._one is not None, "a place is known only where something is mapped"
+        return self._one[places].view(self.dtype).reshape(-1, self.seq_len + 1)
 
     def ahead(self, domain: Ints, window: Ints) -> None:
         """Begin to fetch what of these windows lies behind URLs, in this order; returns at once."""
