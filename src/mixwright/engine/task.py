@@ -138,7 +138,7 @@ class Engine(ABC):
     def run(self, tasks: Sequence[Task], on_progress: OnProgress | None = None) -> Iterator[Outcome]:
         """Run all tasks, dearest first; yield each outcome as it comes. One whose process died is run once more.
 
-        Closing the iterator stops what is running.
+        A task that ended well has a fraction of 1. Closing the iterator stops what is running.
         """
         died: set[str] = set()
         with closing(self.session(on_progress)) as session:
@@ -149,4 +149,6 @@ class Engine(ABC):
                     died.add(outcome.task.name)
                     session.submit(outcome.task)
                 else:
+                    if outcome.error is None and on_progress is not None:
+                        on_progress(outcome.task.name, 1.0, {})
                     yield outcome
