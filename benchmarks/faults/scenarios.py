@@ -15,8 +15,8 @@ from benchmarks.faults.small import SIZE, TOKENS, Place, write_study
 
 #: seconds a command may take that is not killed
 _PATIENCE = 900.0
-#: When a command is killed, as parts of the time it takes undisturbed; each attempt begins where the one before was stopped.
-_MOMENTS = (0.05, 0.6)
+#: So that there are finished runs to be lost.
+_LATER = (0.3, 1.0)
 _TRAIN = ("train", "--size", SIZE, "--tokens", str(TOKENS), "--quiet")
 _TRAINING, _RAY_WORKER, _RANK = "mixwright.engine.worker", "ray::work", "mixwright train"
 
@@ -25,7 +25,8 @@ _TRAINING, _RAY_WORKER, _RANK = "mixwright.engine.worker", "ray::work", "mixwrig
 class Scenario:
     """``command`` after ``python``; ``victims`` are words in the command lines of those that may be killed besides it.
 
-    ``share`` of the kills are for it: commands that take long to start get fewer.
+    ``share`` of the kills are for it: commands that take long to start get fewer. Kills come at ``moments``, parts of the
+    time it takes undisturbed; each attempt begins where the one before was stopped.
     """
 
     name: str
@@ -36,18 +37,19 @@ class Scenario:
     without: tuple[str, ...] = ()
     edits: tuple[tuple[str, str], ...] = ()
     tokens_only: bool = False
+    moments: tuple[float, float] = (0.05, 0.6)
 
 
 SCENARIOS = (
     Scenario("tokenize", "`mixwright tokenize`", ("-m", "mixwright", "tokenize", "--quiet"), 0.2, (_TRAINING,),
              ("tokenize", "design"), tokens_only=True),
-    Scenario("sweep", "`mixwright sweep`", ("-m", "mixwright", "sweep", "--quiet"), 0.28, (_TRAINING,)),
+    Scenario("sweep", "`mixwright sweep`", ("-m", "mixwright", "sweep", "--quiet"), 0.28, (_TRAINING,), moments=_LATER),
     Scenario("train", "`mixwright train`", ("-m", "mixwright", *_TRAIN), 0.24, (_TRAINING,)),
     Scenario("ranks", "`torchrun --nproc-per-node 2 -m mixwright train`",
              ("-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone", "-m", "mixwright", *_TRAIN),
              0.14, (_RANK,)),
     Scenario("ray", "`mixwright sweep` on Ray", ("-m", "mixwright", "sweep", "--quiet"), 0.14, (_TRAINING, _RAY_WORKER),
-             edits=(("seed: 5\n", "seed: 5\nengine: {kind: ray, address: local, workers: 2}\n"),)),
+             edits=(("seed: 5\n", "seed: 5\nengine: {kind: ray, address: local, workers: 2}\n"),), moments=_LATER),
 )  # fmt: skip
 
 
@@ -136,7 +138,9 @@ class Trial:
         """One command, which is killed or not; True when it has ended well."""
         counts, killed = self.counts, False
         counts.commands += 1
-        while counts.kills < kills and not self._ends_within(process, self.draw.uniform(*_MOMENTS) * self.whole):
+        while counts.kills < kills and not self._ends_within(
+            process, self.draw.uniform(*self.scenario.moments) * self.whole
+        ):
             before = finished_runs(self.place.work)
             counts.finished_at_kills += len(before)
             counts.kills += 1

@@ -169,13 +169,46 @@ def test_ctrl_c_leaves_no_process_and_no_noise(tmp_path: Path) -> None:
     assert not list(tmp_path.glob(".ray-*"))
 
 
+class FakeRay:
+    """What ``ray.init`` does where there is a cluster, was one, or is none."""
+
+    def __init__(self, cluster: str) -> None:
+        self.cluster, self.calls = cluster, []
+
+    def is_initialized(self) -> bool:
+        return bool(self.calls) and not isinstance(self.calls[-1], Exception)
+
+    def init(self, **options: Any) -> None:
+        error: Exception | None = None
+        if options["address"] is None and "num_cpus" in options and self.cluster == "there":
+            error = ValueError("When connecting to an existing cluster, num_cpus must not be provided.")
+        if options["address"] is None and self.cluster == "gone":
+            error = ConnectionError("It was here.")
+        self.calls.append(error or options)
+        if error is not None:
+            raise error
+
+
+@pytest.mark.parametrize(
+    ("cluster", "address", "started"), [("there", None, False), ("gone", "local", True), ("none", None, True)]
+)
+def test_auto_joins_the_cluster_of_this_machine_or_starts_a_ray(
+    monkeypatch: pytest.MonkeyPatch, cluster: str, address: str | None, started: bool
+) -> None:
+    fake = FakeRay(cluster)
+    monkeypatch.setitem(sys.modules, "ray", fake)
+    assert module._connected("auto", 3) is fake
+    last = fake.calls[-1]
+    assert (last["address"], last.get("num_cpus"), last["log_to_driver"]) == (address, 3 if started else None, False)
+
+
 def test_what_cannot_be_reached_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(StudyError, match=r"engine\.workers must be 0"):
         RayEngine(workers=-1)
     monkeypatch.setattr(module, "_CLUSTER", None)
     ray.shutdown()
     for address in ("127.0.0.1:1", "ray://127.0.0.1:1"):
-        with pytest.raises(StudyError, match=f"answers at {address} .*Connection refused.* ray start --head"):
+        with pytest.raises(StudyError, match=f"answers at {address} .*Connection refused.*ray start --head"):
             RayEngine(address).session()
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(StudyError, match=r"needs ray, which is not installed: pip install 'mixwright\[ray\]'"):
