@@ -108,8 +108,8 @@ def _mended(tree: Tree, weights: Floats, residual: Floats, N: int) -> Drawn:
     for number, (at, _, to) in enumerate(moves):
         earlier = sum((a[2] == to) - (a[1] == to) for a in moves[:number])
         before.append(count(tree.path(to), at) + earlier)
-    at, off, to = (np.array([move[n] for move in moves], dtype=np.int64) for n in range(3))
-    return Drawn(tree, at, off, to, np.array(before, dtype=np.int64))
+    columns = [np.array([move[n] for move in moves], dtype=np.int64) for n in range(3)]
+    return Drawn(tree, columns[0], columns[1], columns[2], np.array(before, dtype=np.int64))
 
 
 def _last(path: list[tuple[float, float, bool]], number: int, N: int) -> int:
