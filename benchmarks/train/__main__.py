@@ -17,7 +17,7 @@ def main() -> None:
     ask = argparse.ArgumentParser(prog="python -m benchmarks.train", description=__doc__)
     ask.add_argument("--only", nargs="+", choices=tuple(GROUPS), default=list(GROUPS), help="groups of checks")
     ask.add_argument("--rounds", type=int, default=3, help="rounds (default: %(default)s)")
-    ask.add_argument("--minutes", type=float, default=20.0, help="no new round after these (default: %(default)s)")
+    ask.add_argument("--minutes", type=float, default=20.0, help="no new case after these (default: %(default)s)")
     given = ask.parse_args()
     until = time.monotonic() + 60 * given.minutes
     groups: dict[str, list[Row]] = {}

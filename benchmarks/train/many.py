@@ -26,7 +26,7 @@ def rows(rounds: int, until: float) -> list[Row]:
     for what, single in PROXIES.items():
         pairs, theirs, walls = [], [], []
         for number in range(rounds):
-            if number and time.monotonic() > until:
+            if time.monotonic() > until:
                 break
             speeds, wall = {}, {}
             for side, case, count in (
@@ -39,6 +39,8 @@ def rows(rounds: int, until: float) -> list[Row]:
             pairs.append(speeds["together"] / speeds["alone"])
             theirs.append(speeds["alone"])
             walls.append(wall["alone"] / wall["together"])
+        if not pairs:
+            continue
         pairs.sort()
         middle, base = pairs[len(pairs) // 2], sorted(theirs)[len(theirs) // 2]
         note = (
