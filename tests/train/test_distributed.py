@@ -18,9 +18,9 @@ from mixwright.stream.order import order
 from mixwright.train import distributed, loop, windows_log
 from mixwright.train.trainers.builtin import Builtin
 
-#: 480 tokens in 15 steps of 2 windows of 16
+#: 960 tokens in 15 steps of 4 windows of 16
 TINY = Builtin(
-    seq_len=16, batch=2, eval_tokens=128, trajectory_evals=5, trajectory_eval_tokens=32, checkpoint_seconds=1e-9,
+    seq_len=16, batch=4, eval_tokens=128, trajectory_evals=5, trajectory_eval_tokens=32, checkpoint_seconds=1e-9,
     log_windows=True,
 )  # fmt: skip
 #: How far a loss after 15 steps may be from that of one rank, nats/token: float32 sums in another order (docs/training.md).
@@ -59,7 +59,7 @@ def assert_close(one: dict, other: dict) -> None:
 
 
 def test_two_ranks_make_the_run_that_one_makes_and_each_goes_on_from_the_other(corpus, make_run, tmp_path) -> None:
-    run = make_run()
+    run = make_run(tokens=960)
     whole = arguments(run, corpus, tmp_path / "one", TINY)
     loop.train_task(lambda *_, **__: None, **whole)
     one = made(tmp_path / "one")
@@ -72,7 +72,8 @@ def test_two_ranks_make_the_run_that_one_makes_and_each_goes_on_from_the_other(c
         tmp_path,
         {"arguments": arguments(run, corpus, tmp_path / "ddp", TINY)},
         {"arguments": arguments(run, corpus, tmp_path / "fsdp", sharded)},
-        {"arguments": arguments(run, corpus, tmp_path / "micro", replace(TINY, batch=2, micro_batch=1))},
+        {"arguments": arguments(run, corpus, tmp_path / "micro", replace(TINY, micro_batch=1))},
+        {"arguments": arguments(run, corpus, tmp_path / "fsdp-micro", replace(sharded, micro_batch=1))},
         {"arguments": arguments(run, corpus, tmp_path / "masked", replace(TINY, mask_documents=True))},
         {"arguments": handed_over["1-2"]},
         {"arguments": handed_over["2-1"], **begun},
@@ -86,7 +87,7 @@ def test_two_ranks_make_the_run_that_one_makes_and_each_goes_on_from_the_other(c
     loop.train_task(lambda *_, **__: None, **masked)
     assert_close(made(tmp_path / "masked-one"), made(tmp_path / "masked"))
     assert made(tmp_path / "masked")["facts"]["train_losses"] != one["facts"]["train_losses"]
-    for name in ("ddp", "fsdp", "micro", *handed_over):
+    for name in ("ddp", "fsdp", "micro", "fsdp-micro", *handed_over):
         assert_close(one, made(tmp_path / name))
         assert windows_log.read(tmp_path / name) == windows_log.read(tmp_path / "one")
         shapes = {k: v.shape for k, v in checkpoint_of(tmp_path / name).items()}
@@ -112,14 +113,14 @@ def checkpoint_of(out: Path) -> dict:
 
 
 def test_the_log_of_windows_is_the_orders_pure_function(corpus, make_run, tmp_path) -> None:
-    run = replace(make_run(), subsample=0.5)
+    run = replace(make_run(tokens=960), subsample=0.5)
     task = arguments(run, corpus, tmp_path, TINY)
     loop.train_task(lambda *_, **__: None, **task)
     training = loop.Training(run, corpus.path, tmp_path / "other", TINY, ())
     logged = windows_log.read(tmp_path)
     assert [step for step, _ in logged] == list(range(1, 16))
     plan = training.stream.plan
-    expected = np.stack(order(plan, np.arange(plan.windows)), axis=1).reshape(15, 2, 3)
+    expected = np.stack(order(plan, np.arange(plan.windows)), axis=1).reshape(15, 4, 3)
     for (_, rows), wanted in zip(logged, expected.tolist(), strict=True):
         assert sorted(rows) == sorted(wanted)
 
