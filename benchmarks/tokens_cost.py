@@ -2,16 +2,16 @@
 
     python benchmarks/tokens_cost.py                 200 MB of this environment's Python files, 1 and 2 workers, 10 kills
     python benchmarks/tokens_cost.py --megabytes 50 --kills 0
+    python benchmarks/tokens_cost.py --megabytes 0
 
-The corpus is JSONL, one installed ``.py`` file a row. Memory is the peak of the largest process. A kill ends the parent
-with SIGKILL (its workers die with it); then the same command goes on, until it is done. Writes results/tokens.json when
-run as it is.
+The corpus is JSONL, one installed ``.py`` file a row. Memory is the peak of the largest process. Kills are tried on 20 MB
+of it in shards of 1 MB: SIGKILL for the parent (its workers die with it) at a random moment, then the same command
+again; a finished shard must stay the file it is, and the end must be byte for byte that of a run in one go.
 """
 
 import argparse
 import json
 import os
-import platform
 import random
 import subprocess
 import sys
@@ -20,15 +20,14 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-RESULT = Path(__file__).parent / "results" / "tokens.json"
 _ONE = """
 import json, resource, sys, time
 from pathlib import Path
 from mixwright.engine.local import LocalEngine
 from mixwright.text.files import tokenize_files
-files, out, tokenizer, workers = sys.argv[1], Path(sys.argv[2]), sys.argv[3], int(sys.argv[4])
+files, out, tokenizer, workers, size = sys.argv[1], Path(sys.argv[2]), sys.argv[3], int(sys.argv[4]), int(sys.argv[5])
 begun = time.perf_counter()
-made = tokenize_files([files], out, tokenizer=tokenizer, engine=LocalEngine(workers))
+made = tokenize_files([files], out, tokenizer=tokenizer, engine=LocalEngine(workers), shard_bytes=size)
 seconds = time.perf_counter() - begun
 used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
 print(json.dumps({"seconds": seconds, "cpu": sum(u.ru_utime + u.ru_stime for u in used), "tokens": made.tokens,
@@ -65,31 +64,28 @@ def corpus(folder: Path, most: int) -> tuple[Path, Path]:
     return file, tokenizer
 
 
-def command(file: Path, out: Path, tokenizer: Path, workers: int) -> list[str]:
+def command(file: Path, out: Path, tokenizer: Path, workers: int, shard_bytes: int = 48 << 20) -> list[str]:
     """One tokenizing in a process of its own."""
-    return [sys.executable, "-c", _ONE, str(file), str(out), str(tokenizer), str(workers)]
+    return [sys.executable, "-c", _ONE, str(file), str(out), str(tokenizer), str(workers), str(shard_bytes)]
 
 
 def measure(file: Path, out: Path, tokenizer: Path, workers: int) -> dict[str, float]:
     """Speed and memory with so many workers."""
     done = subprocess.run(command(file, out, tokenizer, workers), capture_output=True, text=True, check=True)
-    found = json.loads(done.stdout)
-    return found | {
-        "workers": workers,
-        "mb_per_second": found["text_bytes"] / 1e6 / found["seconds"],
-        "mb_per_cpu_second": found["text_bytes"] / 1e6 / found["cpu"],
-        "tokens_per_second": found["tokens"] / found["seconds"],
-        "peak_mb": found["peak"] / 1e6,
-    }
+    return {"workers": workers, **json.loads(done.stdout)}
 
 
-def kill(file: Path, out: Path, tokenizer: Path, kills: int, seconds: float) -> dict[str, int]:
-    """Kill it ``kills`` times at random moments of ``seconds``, then let it end; finished shards must stay as they are."""
-    moments, kept, lost = random.Random(0), {}, 0
+def kill(file: Path, out: Path, tokenizer: Path, kills: int) -> str:
+    """Kill it ``kills`` times at random moments of its life, then let it end; what became of the shards."""
+    whole, small = out.with_name("whole"), 1_000_000
+    begun = time.monotonic()
+    subprocess.run(command(file, whole, tokenizer, 2, small), stdout=subprocess.DEVNULL, check=True)
+    seconds = time.monotonic() - begun
+    moments, kept, lost, seen = random.Random(0), {}, 0, []
     for _ in range(kills):
-        process = subprocess.Popen(command(file, out, tokenizer, 2), stdout=subprocess.DEVNULL)
+        process = subprocess.Popen(command(file, out, tokenizer, 2, small), stdout=subprocess.DEVNULL)
         try:
-            process.wait(1 + moments.random() * seconds / kills * 1.5)
+            process.wait(moments.random() * seconds / 2)
             break
         except subprocess.TimeoutExpired:
             process.kill()
@@ -98,10 +94,14 @@ def kill(file: Path, out: Path, tokenizer: Path, kills: int, seconds: float) -> 
         now = {path.name: path.stat().st_ino for path in out.glob("*.bin") if (out / f".{path.stem}.json").is_file()}
         lost += sum(now.get(name) != inode for name, inode in kept.items())
         kept = now
-    finished = len(kept)
-    subprocess.run(command(file, out, tokenizer, 2), stdout=subprocess.DEVNULL, check=True)
+        seen.append(len(kept))
+    subprocess.run(command(file, out, tokenizer, 2, small), stdout=subprocess.DEVNULL, check=True)
     lost += sum((out / name).stat().st_ino != inode for name, inode in kept.items())
-    return {"kills": kills, "shards_finished_at_the_last_kill": finished, "finished_shards_lost_or_encoded_again": lost}
+    count = len(list(whole.glob("*.bin")))
+    return (
+        f"{len(seen)} kills, {seen} of {count} shards finished at each; finished shards lost or encoded again: {lost}; "
+        f"same bytes as in one go: {same(whole, out)}"
+    )
 
 
 def same(one: Path, two: Path) -> bool:
@@ -118,26 +118,21 @@ def main() -> None:
     os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        file, tokenizer = corpus(folder, given.megabytes * 1_000_000)
-        rows = [measure(file, folder / f"workers-{n}", tokenizer, n) for n in (1, 2)]
-        for row in rows:
-            print(
-                f"{row['workers']} workers: {row['text_bytes'] / 1e6:.0f} MB, {row['tokens'] / 1e6:.1f}M tokens in "
-                f"{row['shards']} shards; {row['seconds']:.0f} s, {row['mb_per_second']:.2f} MB/s, "
-                f"{row['mb_per_cpu_second']:.2f} MB/CPU-s, {row['tokens_per_second'] / 1e6:.2f}M tokens/s, "
-                f"peak {row['peak_mb']:.0f} MB"
-            )
-        equal = same(folder / "workers-1", folder / "workers-2")
-        print(f"same bytes with 1 and 2 workers: {equal}")
-        found = kill(file, folder / "killed", tokenizer, given.kills, rows[1]["seconds"]) if given.kills else {}
-        if found:
-            found["same_bytes"] = same(folder / "workers-1", folder / "killed")
-            print(f"killed: {found}")
-    if given.megabytes == 200 and given.kills == 10:
-        about = {"python": platform.python_version(), "machine": platform.machine(), "cores": os.cpu_count()}
-        RESULT.write_text(
-            json.dumps({"rows": rows, "same_bytes": equal, "killed": found, "about": about}, indent=1) + "\n"
-        )
+        if given.megabytes:
+            file, tokenizer = corpus(folder, given.megabytes * 1_000_000)
+            for workers in (1, 2):
+                row = measure(file, folder / f"workers-{workers}", tokenizer, workers)
+                print(
+                    f"{workers} workers: {row['text_bytes'] / 1e6:.0f} MB, {row['tokens'] / 1e6:.1f}M tokens in "
+                    f"{row['shards']} shards; {row['seconds']:.0f} s, {row['text_bytes'] / 1e6 / row['seconds']:.2f} MB/s, "
+                    f"{row['text_bytes'] / 1e6 / row['cpu']:.2f} MB/CPU-s, {row['tokens'] / 1e6 / row['cpu']:.2f}M tokens/CPU-s, "
+                    f"peak {row['peak'] / 1e6:.0f} MB",
+                    flush=True,
+                )
+            print(f"same bytes with 1 and 2 workers: {same(folder / 'workers-1', folder / 'workers-2')}", flush=True)
+        if given.kills:
+            file, tokenizer = corpus(folder, 20_000_000)
+            print(kill(file, folder / "killed", tokenizer, given.kills))
 
 
 if __name__ == "__main__":

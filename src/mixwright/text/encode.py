@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from mixwright.text import tokenizer as tokenizers
 
-#: UTF-8 bytes of text that make a shard: as much as one core encodes in some 15 seconds
+#: UTF-8 bytes of text that make a shard: as much as one core encodes in some 25 seconds
 SHARD_BYTES = 48 << 20
 #: megabytes a second one core encodes, for the cost of a task (docs/tokens.md has the measurement)
-MB_PER_SECOND = 3.0
+MB_PER_SECOND = 2.0
 #: characters of text encoded at once
 _BATCH = 1 << 20
 

@@ -78,7 +78,7 @@ def tokenize_files(
     ``tokenizer`` is a ``tokenizer.json`` or a Hugging Face folder with one, ``text`` the field or column that holds the
     text. Called again after any interruption it goes on and encodes no finished shard again; of a finished store it gives
     the summary at once. Raises DataError if a path is missing, no row can be read, or the tokenizer is none; StudyError
-    if ``out`` holds other tokens or a file is named twice. Cost: about 3 MB/s of text a core; memory a process: the
+    if ``out`` holds other tokens or a file is named twice. Cost: about 2 MB/s of text a core; memory a process: the
     tokenizer, a megabyte of text some hundred times over (a longer document as often).
     """
     from mixwright.engine.local import LocalEngine

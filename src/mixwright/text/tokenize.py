@@ -92,7 +92,7 @@ def tokenize(
     ``curated`` is the folder of the curate artifact, ``base`` where a relative ``options.path`` starts. A shard holds
     ``shard_bytes`` of text and the rest of a row group. Called again on the same draft after any interruption it encodes
     only the shards that were not finished. Raises DataError if a domain, its held-out part or a target has no whole
-    window of ``seq_len`` tokens. Cost: about 3 MB/s a core; memory a process: the tokenizer, one row group and the
+    window of ``seq_len`` tokens. Cost: about 2 MB/s a core; memory a process: the tokenizer, one row group and the
     largest document several times over.
     """
     summary = read_json(curated / "summary.json")
