@@ -26,9 +26,9 @@ Precision = Literal["auto", "fp32", "bf16"]
 Compile = Literal["auto", "on", "off"]
 Device = Literal["auto", "cpu", "cuda"]
 
-#: Width from which bfloat16 beats float32 on a CPU with AVX512-BF16: below, casts cost more than products save
-#: (``docs/training.md``, speed).
-BF16_WIDTH = 128
+#: Width from which ``auto`` is bf16 on a CPU that multiplies bfloat16: 1.3 to 1.8 times as fast, and losses within a
+#: hundredth of the seeds' spread (``docs/training.md``, precision and speed). Below it gains less.
+BF16_WIDTH = 64
 #: CPU-seconds that compiling takes on a server core, and the part of a step's time that it saves at widths from 128 on;
 #: narrower models gain nothing (``docs/training.md``, speed). It must be repaid ``_REPAID`` times over: both are estimates.
 COMPILE_SECONDS, COMPILE_SAVES, COMPILE_WIDTH, _REPAID = 80.0, 0.1, 128, 2.0

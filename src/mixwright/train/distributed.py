@@ -133,12 +133,6 @@ def unsynchronized(model: Any, wanted: bool) -> Iterator[None]:
             model.set_requires_gradient_sync(True)
 
 
-def whole(tensor: Any) -> Any:
-    """A tensor with all its pieces, on the CPU; every rank must ask for it."""
-    tensor = tensor.detach()
-    return (tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor).cpu()
-
-
 def placed(tensor: Any, like: Any) -> Any:
     """The part that this rank has of a whole ``tensor``, where and how ``like`` lies."""
     if not hasattr(like, "device_mesh"):

@@ -15,7 +15,7 @@ import torch
 
 from mixwright.core.errors import DataError
 from mixwright.train import checkpoint, windows_log
-from mixwright.train.distributed import placed, whole
+from mixwright.train.distributed import placed
 from mixwright.train.optimizer import moments
 from mixwright.train.trainer import checkpoint_name
 
@@ -28,11 +28,8 @@ _KEPT = 2
 
 
 def save(training: Training, folder: Path, **more: Any) -> None:
-    """Keep the run's state as ``folder``. ResourceError, on every rank, when rank 0's disk is full."""
-    tensors = {
-        "model": {name: whole(parameter) for parameter, name in training.names.items()},
-        "optimizer": {name: whole(value) for name, value in moments(training.optimizer, training.names).items()},
-    }
+    """Keep the run's state as ``folder``; every rank takes part. ResourceError, on rank 0, when its disk is full."""
+    tensors = _gathered(training)
     state = {
         "run": training.run.to_dict(),
         "step": training.step,
@@ -44,6 +41,20 @@ def save(training: Training, folder: Path, **more: Any) -> None:
     }
     if training.ranks.first:
         checkpoint.save(folder, tensors, state | more)
+
+
+def _gathered(training: Training) -> dict[str, dict[str, Any]]:
+    """Weights and moments, whole, by name, in the memory of rank 0; the other ranks keep nothing of what they send."""
+    if training.ranks.world == 1:
+        weights = {name: parameter.detach() for parameter, name in training.names.items()}
+        return {"model": weights, "optimizer": moments(training.optimizer, training.names)}
+    from torch.distributed.checkpoint.state_dict import StateDictOptions, get_state_dict
+
+    options = StateDictOptions(full_state_dict=True, cpu_offload=True)
+    weights, optimizer = get_state_dict(training.model, training.optimizer, options=options)
+    parts = ("exp_avg", "exp_avg_sq")
+    held = {f"{part}.{name}": own[part] for name, own in optimizer.get("state", {}).items() for part in parts}
+    return {"model": weights, "optimizer": held}
 
 
 def save_progress(training: Training, seconds: float, cpu_seconds: float) -> None:
