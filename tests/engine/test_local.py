@@ -123,6 +123,17 @@ def test_the_dearest_of_those_that_wait_starts_first() -> None:
     assert [outcome.task.name for outcome in outcomes] == ["dear", "middle", "cheap"]
 
 
+def test_costs_of_what_waits_may_change() -> None:
+    with LocalEngine(1).session() as session:
+        for name, cost in {"first": 9, "a": 5, "b": 3, "c": 1}.items():
+            session.submit(task(name, "square", {"number": 1}, cost=cost))
+        order = []
+        for outcome in session:
+            order.append(outcome.task.name)
+            session.revise({"c": 7.0, "gone": 1.0})
+    assert order == ["first", "a", "c", "b"], "a was begun before the first change was known"
+
+
 def overlap(one: list[float], other: list[float]) -> bool:
     return max(one[0], other[0]) < min(one[1], other[1])
 

@@ -291,6 +291,24 @@ def test_measured_costs_correct_the_estimates_of_this_sweep_and_the_next(workspa
     assert Costs.of(workspace).cpu_seconds(trainer, other) == 0.06
 
 
+def test_what_waits_is_ordered_anew_by_what_was_measured(workspace, monkeypatch) -> None:
+    """Wide runs are said to be twice as dear as narrow ones; measured, they are not."""
+
+    def results(folder, observation, trajectory, facts):
+        wide = observation.run.size.width == 64
+        return write_results(folder, observation, trajectory, facts | {"cpu_seconds": 0.1 if wide else 9.0})
+
+    monkeypatch.setattr("mixwright.train.trainers.toy.write_results", results)
+    monkeypatch.setattr(Toy, "cost", lambda self, run: 2.0 if run.size.width == 64 else 1.0)
+    known, *narrow = runs_of(4)
+    wide = [replace(run, size=ModelSize(64, 1), run_id=f"wide-{n}") for n, run in enumerate(runs_of(4))]
+    go([known], workspace)
+    order = []
+    go([*narrow, *wide], workspace, engine=LocalEngine(1, "threads"), on_done=lambda one: order.append(one.run.run_id))
+    assert order[0] == "wide-0"
+    assert order[2:5] == ["run-1", "run-2", "run-3"], "one wide run was measured while the next began"
+
+
 def test_a_flipped_bit_is_found_before_anything_is_trained(workspace, corpus, make_run, tmp_path) -> None:
     copied = Artifact(tmp_path / "corpus", corpus.manifest)
     shutil.copytree(corpus.path, copied.path)

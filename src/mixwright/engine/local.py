@@ -92,6 +92,11 @@ class Waiting:
     def clear(self) -> None:
         self._heap.clear()
 
+    def revise(self, costs: Mapping[str, float]) -> None:
+        """Give tasks other costs, by their names."""
+        self._heap = [(-costs.get(task.name, -negative), n, task) for negative, n, task in self._heap]
+        heapq.heapify(self._heap)
+
 
 class _Processes(Session):
     """Worker processes, kept for the next task where its threads and environment are the same."""
@@ -105,6 +110,9 @@ class _Processes(Session):
 
     def submit(self, task: Task) -> None:
         self._waiting.push(task)
+
+    def revise(self, costs: Mapping[str, float]) -> None:
+        self._waiting.revise(costs)
 
     def _next(self) -> Outcome | None:
         self._start_what_fits()
@@ -172,6 +180,9 @@ class _Threads(Session):
 
     def submit(self, task: Task) -> None:
         self._waiting.push(task)
+
+    def revise(self, costs: Mapping[str, float]) -> None:
+        self._waiting.revise(costs)
 
     def _next(self) -> Outcome | None:
         self._start_what_fits()

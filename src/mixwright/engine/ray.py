@@ -207,6 +207,9 @@ class _RaySession(Session):
     def submit(self, task: Task) -> None:
         self._waiting.push(task)
 
+    def revise(self, costs: Mapping[str, float]) -> None:
+        self._waiting.revise(costs)
+
     def _next(self) -> Outcome | None:
         ray = self._cluster.ray
         self._hand_over()

@@ -92,6 +92,9 @@ class Session(ABC):
     def submit(self, task: Task) -> None:
         """Let a task run as soon as there is room for it."""
 
+    def revise(self, costs: Mapping[str, float]) -> None:  # noqa: B027  # an engine that runs one task at a time need not
+        """Let tasks that still wait, by their names, start in the order of these costs."""
+
     @abstractmethod
     def _next(self) -> Outcome | None:
         """The next outcome, waited for; None when nothing is left."""

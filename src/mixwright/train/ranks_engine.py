@@ -7,13 +7,14 @@ together; between tasks the others wait. A process that torchrun did not start a
 from __future__ import annotations
 
 import os
+import socket
 import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from mixwright.core.errors import MixwrightError
+from mixwright.core.errors import Interrupted, MixwrightError
 from mixwright.engine.lifetime import die_with
 from mixwright.engine.local import attempt, outcome_of
 from mixwright.engine.task import Engine, OnProgress, Outcome, Session, Task
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 #: Seconds that a rank that failed waits for rank 0 to say why, before its own end makes torchrun stop all.
 _COURTESY = 3.0
+#: seconds that torchrun's store gets to answer
+_KNOCKING = 60.0
 
 
 def launched() -> bool:
@@ -39,7 +42,7 @@ def follow() -> bool:
         return False
     from mixwright.train.distributed import join
 
-    die_with(os.getppid())
+    _end_with_torchrun()
     with join() as ranks:
         while (told := ranks.told()) is not None:
             try:
@@ -50,6 +53,20 @@ def follow() -> bool:
     return True
 
 
+def _end_with_torchrun() -> None:
+    """End when torchrun does, however that ends: ranks that went on would be in the way of the next ones.
+
+    Interrupted if it is gone already: the store through which ranks find one another would be waited for in vain.
+    """
+    die_with(os.getppid())
+    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
+        place = (os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]))
+        try:
+            socket.create_connection(place, timeout=_KNOCKING).close()
+        except OSError as error:
+            raise Interrupted("torchrun has ended, and this rank with it. The same command goes on.") from error
+
+
 @contextmanager
 def leading(engine: Engine) -> Iterator[Engine]:
     """The engine of rank 0: all ranks together where there are several, else ``engine``."""
@@ -58,7 +75,7 @@ def leading(engine: Engine) -> Iterator[Engine]:
         return
     from mixwright.train.distributed import join
 
-    die_with(os.getppid())  # torchrun, killed: ranks that went on would be in the way of the next ones
+    _end_with_torchrun()
     with join() as ranks:
         yield RanksEngine(ranks)
         ranks.told(None)

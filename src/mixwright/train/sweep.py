@@ -278,15 +278,12 @@ class _Sweep:
 
     def _submit(self, jobs: Sequence[Job], session: Session) -> None:
         """Let these runs be trained: one by itself, or several together."""
-        names = [job.run.run_id for job in jobs]
+        first, others = jobs[0].run.run_id, len(jobs) - 1
         task = self._task(jobs)
-        together = len(jobs) > 1
-        own = self.costs.corrected(self.trainer, jobs[0].run, task.cost, together=together)
-        after = max(self._cost_of_branches(name) for name in names)
         task = replace(
             task,
-            name=f"{names[0]} and {len(names) - 1} more" if together else names[0],
-            cost=own + after,
+            name=f"{first} and {others} more" if others else first,
+            cost=self._priority(jobs, task),
             locks=tuple(str(job.out / _LOCK) for job in jobs),
         )
         self.at_work[task.name] = tuple(jobs)
@@ -298,6 +295,11 @@ class _Sweep:
             return self.trainer.together(jobs, corpus=corpus)
         job = jobs[0]
         return self.trainer.task(job.run, corpus=corpus, out=job.out, checkpoints=job.checkpoints, parent=job.parent)
+
+    def _priority(self, jobs: Sequence[Job], task: Task) -> float:
+        """CPU-seconds of a task with the longest chain of branches that waits for one of its runs."""
+        own = self.costs.corrected(self.trainer, jobs[0].run, task.cost, together=len(jobs) > 1)
+        return own + max(self._cost_of_branches(job.run.run_id) for job in jobs)
 
     def _cost_of_branches(self, name: str) -> float:
         """CPU-seconds of the longest chain of branches that waits for a run."""
@@ -318,7 +320,7 @@ class _Sweep:
         finished = [job for job in jobs if (job.out / OBSERVATION).is_file()]
         left = [job for job in jobs if job not in finished]
         if finished and not left:
-            self._measure(jobs)
+            self._measure(jobs, session)
         for job in finished:
             self.trained += 1
             self._finish(job.run, self._seal(self._draft(job.run), job.run), session)
@@ -360,13 +362,14 @@ class _Sweep:
             raise error
         self.refused[name] = error
 
-    def _measure(self, jobs: Sequence[Job]) -> None:
-        """Let the costs know what this took."""
+    def _measure(self, jobs: Sequence[Job], session: Session) -> None:
+        """Let the costs know what this took, and now and then what waits be ordered anew by them."""
         spent, together = sum(seconds_of(read_json(job.out / FACTS)) for job in jobs), len(jobs) > 1
         if self.costs.measured(self.trainer, jobs[0].run, spent, self._task(jobs).cost, together=together):
             self.measured += 1
             if self.measured & (self.measured - 1) == 0:  # after 1, 2, 4, 8 ... measurements
                 self._say_costs()
+                session.revise({name: self._priority(own, self._task(own)) for name, own in self.at_work.items()})
 
     def _there(self, key: str, run: Run) -> Artifact | None:
         """The artifact of a finished run, also of one whose process was killed just before sealing it."""
