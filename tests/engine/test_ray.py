@@ -150,6 +150,7 @@ def test_a_node_without_the_folder_or_with_another_version_says_so(
     assert "must lie on a file system that all nodes share" in str(outcome.error)
 
 
+@pytest.mark.long
 def test_ctrl_c_leaves_no_process_and_no_noise(tmp_path: Path) -> None:
     mark = tmp_path / "mark"
     code = (
