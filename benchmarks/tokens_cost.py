@@ -85,7 +85,7 @@ def kill(file: Path, out: Path, tokenizer: Path, kills: int) -> str:
     for _ in range(kills):
         process = subprocess.Popen(command(file, out, tokenizer, 2, small), stdout=subprocess.DEVNULL)
         try:
-            process.wait(moments.random() * seconds / 2)
+            process.wait(moments.random() * seconds / 4)
             break
         except subprocess.TimeoutExpired:
             process.kill()
