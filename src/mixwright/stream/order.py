@@ -14,7 +14,7 @@ batches over domains of known size; ``order(plan, positions)`` gives the domain,
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -37,8 +37,10 @@ ORDER_VERSION = 1
 #: Roundings tried for a phase whose end leaves a domain more than one window off, before it is mended.
 _VARIANTS = 64
 #: Windows at a phase's beginning and end that are looked at, how far from the ideal they may be, and how many windows all
-#: domains of the next phase together may be owed.
-_LOOK, _INSIDE, _LEFT = 8192, 1.9, 0.9
+#: domains of one of the next ``_AHEAD`` phases together may be owed.
+_LOOK, _INSIDE, _LEFT, _AHEAD = 8192, 1.9, 0.9, 4
+#: Domains times variants that are judged at most where phases must go together; a thousand domains take a second.
+_JUDGED = 100_000
 #: With more windows, products in float64 would be off by more than a thousandth of a window.
 _MOST_WINDOWS = 1 << 40
 
@@ -118,18 +120,21 @@ class Plan:
                 )
         known = fingerprints or {}
         phases: list[PlannedPhase] = []
+        free: list[tuple[PlannedPhase, list[Floats]]] = []
         work, given = _Apportioned(len(held), seed), list(variants)
         whole = _whole_batches(schedule, batch, seq_len)
         for number, (start, end, phase) in enumerate(whole, 1):
             weights = tuple(phase.mixture.weights.tolist())
             planned = PlannedPhase(start, end - start, weights, phase.tokens)
-            later = whole[number][2].mixture.weights if number < len(whole) else None
-            while (
-                given and given[0] < 0 and planned_for(given[0])[0] < planned.windows
-            ):  # mended for an end before this
+            later = [after.mixture.weights for _, _, after in whole[number : number + _AHEAD]]
+            while given and given[0] < 0 and planned_for(given[0])[0] < planned.windows:  # mended for an earlier end
                 head, planned = _cut(planned, planned_for(given[0])[0], seq_len)
                 phases.append(work.add(replace(head, variant=given.pop(0))))
-            phases.append(work.add(replace(planned, variant=given.pop(0))) if given else work.add_best(planned, later))
+            if given:
+                phases.append(work.add(replace(planned, variant=given.pop(0))))
+            else:
+                free.append((planned, later))
+        phases += work.add_all(free)
         names = schedule.domains
         prints = tuple(known.get(name, "") for name in names)
         drawn = tuple(min(count, max(1, round(subsample * count))) for count in held)
@@ -317,8 +322,12 @@ class _Apportioned:
     def __init__(self, domains: int, seed: int) -> None:
         self.drawn: list[Drawn] = []
         self.starts: list[Ints] = [np.zeros(domains, dtype=np.int64)]
-        self._ideal = np.zeros(domains)
+        self._ideals = [np.zeros(domains)]
         self._seed = seed
+
+    @property
+    def _ideal(self) -> Floats:
+        return self._ideals[-1]
 
     def _next(self, phase: PlannedPhase) -> Drawn:
         seed = derive_seed(self._seed, "apportion", phase.start)
@@ -328,28 +337,66 @@ class _Apportioned:
         drawn = self._next(phase)
         self.drawn.append(drawn)
         self.starts.append(self.starts[-1] + drawn.counts(phase.windows))
-        self._ideal = self._ideal + phase.windows * np.array(phase.weights)
+        self._ideals.append(self._ideal + phase.windows * np.array(phase.weights))
         return phase
 
-    def add_best(self, phase: PlannedPhase, later: Floats | None) -> PlannedPhase:
-        """Add it in the first variant that is good, or the nearest to it: see ``_Judged``.
+    def add_all(self, phases: Sequence[tuple[PlannedPhase, list[Floats]]]) -> list[PlannedPhase]:
+        """Add phases, each with the weights of those that follow it, in the first variants that are all good.
 
-        ``later`` are the weights of the phase that follows. Roundings of the tree alone are tried before mended ones, all
-        but the first together.
+        Where a phase has none, the one before takes its next: where domains rest, an end can decide what a later one can
+        be. Where that leads nowhere either, each takes the variant that is nearest to being good. See ``_Judged``.
         """
-        first = self._judge(replace(phase, variant=0), later)
-        if first.good:
-            return self.add(first.phase)
-        tried = [first]
+        self._left = max(_VARIANTS, _JUDGED // self._ideal.size)
+        options: list[Iterator[PlannedPhase]] = []
+        taken: list[PlannedPhase] = []
+        while len(taken) < len(phases):
+            if len(options) == len(taken):
+                options.append(self._good(*phases[len(taken)]))
+            found = next(options[-1], None)
+            if found is not None:
+                taken.append(self.add(found))
+                continue
+            options.pop()
+            if self._left <= 0 or not taken:
+                for _ in taken:
+                    self._undo()
+                return [self._add_nearest(*phase) for phase in phases]
+            taken.pop()
+            self._undo()
+        return taken
+
+    def _tries(self, phase: PlannedPhase, later: Sequence[Floats]) -> Iterator[_Judged]:
+        """All variants: the roundings of the tree alone, those that end well of them, and mended ones."""
+        yield self._judge(replace(phase, variant=0), later)
         for variant in self._ending_well(phase):
-            tried.append(self._judge(replace(phase, variant=variant), later))
-            if tried[-1].good:
-                return self.add(tried[-1].phase)
+            yield self._judge(replace(phase, variant=variant), later)
         for roundings in range(_VARIANTS):
-            tried.append(self._judge(replace(phase, variant=mended(phase.windows, roundings)), later))
-            if tried[-1].good:
+            yield self._judge(replace(phase, variant=mended(phase.windows, roundings)), later)
+
+    def _good(self, phase: PlannedPhase, later: Sequence[Floats]) -> Iterator[PlannedPhase]:
+        """The good variants that end differently, while there is time to judge."""
+        seen: set[bytes] = set()
+        for judged in self._tries(phase, later):
+            self._left -= 1
+            if judged.good and judged.ends not in seen:
+                seen.add(judged.ends)
+                yield judged.phase
+            if self._left <= 0:
+                return
+
+    def _add_nearest(self, phase: PlannedPhase, later: Sequence[Floats]) -> PlannedPhase:
+        best: _Judged | None = None
+        for judged in self._tries(phase, later):
+            best = judged if best is None or judged.excess < best.excess else best
+            if best.good:
                 break
-        return self.add(min(tried, key=lambda judged: judged.excess).phase)
+        assert best is not None, "there is always the tree alone"
+        return self.add(best.phase)
+
+    def _undo(self) -> None:
+        self.drawn.pop()
+        self.starts.pop()
+        self._ideals.pop()
 
     def _ending_well(self, phase: PlannedPhase) -> list[int]:
         """The variants above 0 whose trees alone end within one window of the ideal."""
@@ -359,31 +406,33 @@ class _Apportioned:
         ends = np.abs(owed - tree.counts_of(phase.windows, u)).max(axis=1)
         return (1 + np.flatnonzero(ends <= 1)).tolist()
 
-    def _judge(self, phase: PlannedPhase, later: Floats | None) -> _Judged:
+    def _judge(self, phase: PlannedPhase, later: Sequence[Floats]) -> _Judged:
         drawn, weights, residual = self._next(phase), np.array(phase.weights), self._ideal - self.starts[-1]
         end = residual + phase.windows * weights - drawn.counts(phase.windows)
         farthest = 0.0
         if self.drawn or phase.variant < 0:  # a first phase whose tree is left alone is proven (see apportion.py)
             looks = {0, max(0, phase.windows - _LOOK)}
             farthest = max(_farthest(phase, drawn, residual, first) for first in looks)
-        left = 0.0 if later is None else abs(float(end[later > 0].sum()))
-        return _Judged(phase, float(np.abs(end).max()), farthest, left)
+        left = max((abs(float(end[weights > 0].sum())) for weights in later), default=0.0)
+        return _Judged(phase, float(np.abs(end).max()), farthest, left, np.round(end, 6).tobytes())
 
 
 @dataclass(frozen=True)
 class _Judged:
     """A variant of a phase: how far it ends from the ideal, how far it is where residuals are given back, and how much all
-    domains of the next phase together are left owed: one window or more cannot always be given back when others rest.
+    domains of a later phase together are left owed: one window or more cannot always be given back when others rest.
     """
 
     phase: PlannedPhase
     end: float
     farthest: float
     left: float
+    ends: bytes
 
     @property
     def excess(self) -> float:
-        return max(0.0, self.end - 1) + max(0.0, self.farthest - _INSIDE) + max(0.0, self.left - _LEFT)
+        """By how much it misses; what is left for later counts least."""
+        return 10 * (max(0.0, self.end - 1) + max(0.0, self.farthest - _INSIDE)) + max(0.0, self.left - _LEFT)
 
     @property
     def good(self) -> bool:
