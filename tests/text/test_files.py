@@ -158,7 +158,7 @@ def test_killed_at_any_moment(tmp_path: Path, tokenizer: Path) -> None:
     while True:
         process = subprocess.Popen([*start, str(tmp_path / "out"), str(tokenizer)])
         try:
-            assert process.wait(0.5 + 1.5 * random.random()) == 0
+            assert process.wait(1.2**kills * random.random()) == 0  # longer lives each time: it ends on any machine
             break
         except subprocess.TimeoutExpired:
             process.send_signal(signal.SIGKILL)
@@ -168,7 +168,6 @@ def test_killed_at_any_moment(tmp_path: Path, tokenizer: Path) -> None:
             assert done >= kept
             kept = done
             time.sleep(0.2)  # its workers die with it
-        assert kills < 60
     assert kills
     assert hashes(tmp_path / "out") == hashes(tmp_path / "whole")
 
