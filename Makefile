@@ -3,6 +3,10 @@
 # make check   format, lint, types, the house's own rules
 # make bench-laws   laws, choice, transfer and optimization beside their peers (twenty minutes on 2 cores; see docs/benchmarks.md);
 #                   ARGS='--only regmix --law additive --fast' runs a part of it
+# make bench-stream   the stream beside mosaicml-streaming, Grain, LitData and Hugging Face datasets
+# make bench-train    our loop beside transformers.Trainer, populations beside single processes; more with a GPU
+# make bench-faults   kill -9 at random moments over tokenize, sweep and train, on ranks and on Ray
+# make bench-tokens   what tokenizing costs, and kills of it
 #
 # TORCH_INDEX=URL  takes torch from another package index (the CPU-only or a CUDA one; see README)
 
@@ -13,9 +17,10 @@ PIP = $(BIN)/python -m pip --disable-pip-version-check
 TORCH_INDEX ?=
 ARGS ?=
 LAWS = benchmarks/.envs/laws
+STREAM = benchmarks/.envs/stream
 SETUP = pyproject.toml constraints.txt
 
-.PHONY: demo test test-long check format bench bench-laws clean
+.PHONY: demo test test-long check format bench bench-laws bench-stream bench-train bench-faults bench-tokens clean
 
 demo: $(VENV)/.demo
 	$(BIN)/mixwright demo --folder demo
@@ -41,6 +46,18 @@ bench: $(VENV)/.demo
 
 bench-laws: $(LAWS)/.ready
 	$(LAWS)/bin/python -m benchmarks.laws $(ARGS)
+
+bench-stream: $(STREAM)/.ready
+	$(STREAM)/bin/python -m benchmarks.stream $(ARGS)
+
+bench-train: $(VENV)/.all
+	$(BIN)/python -m benchmarks.train $(ARGS)
+
+bench-faults: $(VENV)/.all
+	$(BIN)/python -m benchmarks.faults $(ARGS)
+
+bench-tokens: $(VENV)/.demo
+	$(BIN)/python benchmarks/tokens_cost.py $(ARGS)
 
 clean:
 	rm -rf $(VENV) benchmarks/.envs demo build dist
@@ -69,4 +86,10 @@ $(LAWS)/.ready: $(SETUP)
 	$(PYTHON) -m venv $(LAWS)
 	$(LAWS)/bin/python -m pip --disable-pip-version-check install -q $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) "$$(grep '^torch==' constraints.txt)"
 	$(LAWS)/bin/python -m pip --disable-pip-version-check install -q -c constraints.txt -e '.[lightgbm]' scikit-learn
+	@touch $@
+
+$(STREAM)/.ready: $(SETUP)
+	$(PYTHON) -m venv $(STREAM)
+	$(STREAM)/bin/python -m pip --disable-pip-version-check install -q $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) "$$(grep '^torch==' constraints.txt)"
+	$(STREAM)/bin/python -m pip --disable-pip-version-check install -q -e . mosaicml-streaming==0.13.0 litdata==0.2.76 datasets==5.0.1 grain==0.2.18
 	@touch $@
