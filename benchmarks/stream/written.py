@@ -21,9 +21,10 @@ ABOUT = (
     "Six domains, 200M random tokens, windows of 1,024, batches of 32, no worker processes, tokens in the page cache. A "
     "system is measured in a process of its own, in turn with the others; of all segments of 2 CPU-seconds the best "
     "counts. CPU-seconds are those of the process and its children. Memory is what a system holds besides mapped files after "
-    "its imports; peak is all, mapped files included. Tokens per second of a busy machine are a lower bound. Each peer is set up as its documentation says: Grain `MapDataset` "
-    "shuffled, repeated, mixed, batched; LitData `CombinedStreamingDataset` over `TokensLoader`; Hugging Face "
-    "`interleave_datasets` in torch format; mosaicml-streaming `Stream(proportion=...)` with `StreamingDataLoader`."
+    "its imports; peak is all, mapped files included. Tokens per second of a busy machine are a lower bound. Each peer is "
+    "set up as its documentation says: Grain `MapDataset` shuffled, repeated, mixed, batched; LitData "
+    "`CombinedStreamingDataset` over `TokensLoader`; Hugging Face `interleave_datasets` in torch format; mosaicml-streaming "
+    "`Stream(proportion=...)` with `StreamingDataLoader`."
 )
 OURS = ("ours", "ours, 100 domains", "ours, 1,000 domains", "ours, int64 torch through DataLoader")
 
