@@ -139,3 +139,11 @@ def test_what_cannot_be_is_refused_with_a_sentence(stores) -> None:
     dataset.load_state_dict(dataset.state_dict() | {"stride": 2})
     with pytest.raises(DataError, match="num_workers=2"):
         next(iter(dataset))
+
+
+def test_a_stream_goes_to_another_process_without_its_tokens(stores) -> None:
+    source = stream(stores)
+    next(source)
+    packed = pickle.dumps(source)
+    assert len(packed) < 50_000
+    assert [batch.tolist() for batch in pickle.loads(packed)] == whole(stores)[1:]
