@@ -216,6 +216,11 @@ class MixtureStream(Iterator[NDArray[Any]]):
         self._adopt(plan, schedule, extended=taken_over)
         self._go_to(position)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Without what was looked ahead, whose places hold in this process only."""
+        nothing = replace(_NOTHING, start=self._position, end=self._position)
+        return self.__dict__ | {"_drawn": nothing, "_last": slice(0, 0), "_many": _FIRST}
+
     def _adopt(self, plan: Plan, schedule: Schedule, *, extended: bool) -> None:
         self.plan, self.schedule, self._extended = plan, schedule, extended
         self._drawn = replace(self._drawn, end=self._position)  # what was looked ahead is forgotten
