@@ -17,8 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-#: Scores held at once, in bytes of float32: on a CPU what its caches hold, on an accelerator enough to fill it.
-CHUNK_BYTES = {"cpu": 4 << 20, "cuda": 512 << 20}
+#: Scores held at once, in bytes of float32: on a CPU what its shared cache holds, on an accelerator enough to fill it.
+CHUNK_BYTES = {"cpu": 16 << 20, "cuda": 512 << 20}
 
 
 def head_loss(x: Tensor, head: Tensor, labels: Tensor) -> Tensor:
@@ -79,7 +79,7 @@ class _HeadLosses(torch.autograd.Function):  # type: ignore[misc]  # as above
 def losses_and_gradients(x: Tensor, head: Tensor, labels: Tensor, kind: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
     """The losses ``(N,)`` in float32, and the gradients of their mean with respect to ``x`` and ``head``."""
     count, vocab = len(x), len(head)
-    chunk = max(32, CHUNK_BYTES.get(x.device.type, 4 << 20) // (4 * vocab))
+    chunk = max(32, CHUNK_BYTES.get(x.device.type, 16 << 20) // (4 * vocab))
     losses = torch.empty(count, dtype=torch.float32, device=x.device)
     to_x, turned = torch.empty_like(x), torch.zeros_like(head.T, memory_format=torch.contiguous_format)
     inputs, weights = x.to(kind), head.to(kind)
@@ -92,7 +92,15 @@ def losses_and_gradients(x: Tensor, head: Tensor, labels: Tensor, kind: torch.dt
         losses[part] = highest - chance.amax(1).log() - label
         chance = chance.to(kind)
         to_x[part] = torch.mm(chance, weights)
-        turned += torch.mm(inputs[part].T, chance)  # a narrow matrix first: a quarter quicker than its transpose
+        _add_product(turned, inputs[part].T, chance)  # the narrow one first: a quarter quicker than its transpose
     to_x.sub_(head[labels]).div_(count)
     to_head = turned.T.contiguous().index_add_(0, labels, x.to(head.dtype), alpha=-1).div_(count)
     return losses, to_x, to_head
+
+
+def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
+    """Add ``left @ right`` to the float32 ``total``, in one pass where the product is float32, too."""
+    if left.dtype == total.dtype:
+        total.addmm_(left, right)
+    else:
+        total += torch.mm(left, right)
