@@ -34,3 +34,4 @@ def test_the_most_repeated_domain_is_named_with_its_run_and_a_warning_above_four
     assert said[0] == "Epochs of a whole run at most: code 7.2 (c); the other at most once."
     assert said[1].startswith("Warning: 1 of 3 runs repeat a domain more than 4 times (c);")
     assert len(notes([run("b", 0.5)], SUPPLY)) == 1
+    assert len(notes([run("cap", 1.0, 4_001)], SUPPLY)) == 1  # 4.0, as it is printed

@@ -44,7 +44,7 @@ def notes(runs: Sequence[Run], supply: Mapping[str, int]) -> list[str]:
     rest = len(most) - len(again)
     others = f"; {'the other' if rest == 1 else f'the other {rest}'} at most once" if rest else ""
     said = [f"Epochs of a whole run at most: {named}{more}{others}."]
-    above = sorted({run_id for run_id, epochs in each.items() if max(epochs.values()) > WARN_EPOCHS})
+    above = sorted({run_id for run_id, epochs in each.items() if round(max(epochs.values()), 1) > WARN_EPOCHS})
     if above:
         names = ", ".join(above[:_NAMED]) + (f" and {len(above) - _NAMED} more" if len(above) > _NAMED else "")
         said.append(
