@@ -33,7 +33,7 @@ Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
 #: Part of every plan's fingerprint; raised whenever an equal plan would give another order.
-ORDER_VERSION = 1
+ORDER_VERSION = 2
 #: Roundings tried for a phase whose end leaves a domain more than one window off, before it is mended.
 _VARIANTS = 64
 #: Windows at a phase's beginning and end that are looked at, how far from the ideal they may be, and how many windows all
