@@ -17,6 +17,8 @@ from benchmarks.faults.small import SIZE, TOKENS, Place, write_study
 _PATIENCE = 900.0
 #: So that there are finished runs to be lost.
 _LATER = (0.3, 1.0)
+#: So that steps are under way, not only imports.
+_UNDER_WAY = (0.25, 0.85)
 _TRAIN = ("train", "--size", SIZE, "--tokens", str(TOKENS), "--quiet")
 _TRAINING, _RAY_WORKER, _RANK = "mixwright.engine.worker", "ray::work", "mixwright train"
 
@@ -44,10 +46,10 @@ SCENARIOS = (
     Scenario("tokenize", "`mixwright tokenize`", ("-m", "mixwright", "tokenize", "--quiet"), 0.2, (_TRAINING,),
              ("tokenize", "design"), tokens_only=True),
     Scenario("sweep", "`mixwright sweep`", ("-m", "mixwright", "sweep", "--quiet"), 0.28, (_TRAINING,), moments=_LATER),
-    Scenario("train", "`mixwright train`", ("-m", "mixwright", *_TRAIN), 0.24, (_TRAINING,)),
+    Scenario("train", "`mixwright train`", ("-m", "mixwright", *_TRAIN), 0.24, (_TRAINING,), moments=_UNDER_WAY),
     Scenario("ranks", "`torchrun --nproc-per-node 2 -m mixwright train`",
              ("-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone", "-m", "mixwright", *_TRAIN),
-             0.14, (_RANK,)),
+             0.14, (_RANK,), moments=_UNDER_WAY),
     Scenario("ray", "`mixwright sweep` on Ray", ("-m", "mixwright", "sweep", "--quiet"), 0.14, (_TRAINING, _RAY_WORKER),
              edits=(("seed: 5\n", "seed: 5\nengine: {kind: ray, address: local, workers: 2}\n"),), moments=_LATER),
 )  # fmt: skip
