@@ -25,7 +25,7 @@ def rows(rounds: int, until: float) -> list[Row]:
     out = []
     for what, single in PROXIES.items():
         pairs, theirs, walls = [], [], []
-        for number in range(rounds):
+        for _ in range(rounds):
             if time.monotonic() > until:
                 break
             speeds, wall = {}, {}
