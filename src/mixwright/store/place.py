@@ -123,7 +123,9 @@ class Place:
         try:
             from fsspec.core import url_to_fs
         except ModuleNotFoundError as error:
-            raise StudyError(f"Reading {self} needs fsspec, which is not installed: pip install 'mixwright[s3]'.") from error
+            raise StudyError(
+                f"Reading {self} needs fsspec, which is not installed: pip install 'mixwright[s3]'."
+            ) from error
         try:
             system, path = url_to_fs(self.url, **self.options)
         except (ImportError, ValueError) as error:
