@@ -214,8 +214,8 @@ tokenizer:
   held_out: 0.05              # of the documents, by hash of their text; never trained on
 
 proxy:                        # the small runs
-  sizes: [48x1]               # WIDTHxLAYERS
-  tokens: 307_200
+  sizes: [48x1]               # WIDTHxLAYERS, or parameters outside embeddings: 1M
+  tokens: 307_200             # each repeats its domains as often as the budget's run will (match_repetition: false: not)
 
 design:
   runs: 16                    # mixtures tried, spread around the natural one; use 3 to 4 per domain
@@ -245,6 +245,7 @@ final_phase:                  # at 80 % of a run on the natural mixture: go on, 
   weights: optimized
 
 export: [megatron, hf]
-engine: {{workers: 0}}          # processes on this machine; 0: one per core
+engine: {{workers: 0}}          # processes on this machine; 0: one per core. {{kind: ray, address: auto}}: a Ray cluster
+# logging: {{tensorboard: true, mlflow: true}}
 seed: 0
 """
