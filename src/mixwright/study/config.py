@@ -39,7 +39,7 @@ SPANNING = ("nested", "joint", "transfer")
 
 @dataclass(frozen=True)
 class ProxyOptions:
-    """The small runs of the sweep: model ``sizes`` (as ``ModelSize.parse`` reads them; one, until laws span sizes) and ``tokens``.
+    """The small runs of the sweep: model ``sizes`` (64x2 or 1M; one, until laws span sizes) and training ``tokens``.
 
     ``match_repetition``: every run that is trained here sees a subsample of each domain that it repeats as often as the run of
     the budget would repeat the whole domain (without it, proxies choose mixtures that the target run must repeat far
