@@ -91,5 +91,5 @@ $(LAWS)/.ready: $(SETUP)
 $(STREAM)/.ready: $(SETUP)
 	$(PYTHON) -m venv $(STREAM)
 	$(STREAM)/bin/python -m pip --disable-pip-version-check install -q $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) "$$(grep '^torch==' constraints.txt)"
-	$(STREAM)/bin/python -m pip --disable-pip-version-check install -q -e . mosaicml-streaming==0.13.0 litdata==0.2.76 datasets==5.0.1 grain==0.2.18
+	$(STREAM)/bin/python -m pip --disable-pip-version-check install -q "$$(grep '^torch==' constraints.txt)" torchvision -e . mosaicml-streaming==0.13.0 litdata==0.2.76 datasets==5.0.1 grain==0.2.18
 	@touch $@
