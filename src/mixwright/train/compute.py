@@ -9,6 +9,7 @@ and losses stay float32.
 from __future__ import annotations
 
 import shutil
+import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -17,7 +18,6 @@ import torch
 
 from mixwright.core.errors import StudyError
 from mixwright.core.run import ModelSize
-from mixwright.train.distributed import Ranks
 
 if TYPE_CHECKING:
     from mixwright.train.model import Model
@@ -34,8 +34,6 @@ BF16_WIDTH = 64
 COMPILE_SECONDS, COMPILE_SAVES, COMPILE_WIDTH, _REPAID = 80.0, 0.1, 128, 2.0
 #: Products and sums per second that a GPU is taken to do on a small model, eager: assumed, not measured.
 _GPU_FLOPS = 5e13
-#: Layers up to which the whole model is compiled, its loss included, which is quicker than blocks alone.
-_SHALLOW = 4
 
 
 @dataclass(frozen=True)
@@ -86,12 +84,11 @@ class Compute:
         return torch.autocast(self.device, dtype=torch.bfloat16, enabled=self.precision == "bf16")
 
     def compile(self, model: Model) -> None:
-        """Compile a shallow model as a whole, a deep one block by block: all have one shape, so the first pays for all."""
+        """Compile the blocks: all have one shape, so the first pays for all. The loss of the head is quicker as it is."""
         if not self.compiled:
             return
-        if model.size.layers <= _SHALLOW and Ranks.current().world == 1:
-            model.compile(dynamic=False)
-            return
+        # what a block reads is no leaf, which the compiler looks at all the same
+        warnings.filterwarnings("ignore", "The .grad attribute of a Tensor that is not a leaf", UserWarning)
         for block in model.blocks:
             block.compile(dynamic=False)
 
