@@ -17,6 +17,7 @@ from mixwright.core.errors import MixwrightError, StudyError, disk_error, missin
 
 if TYPE_CHECKING:
     from mixwright.study.flow import Flow
+    from mixwright.study.listener import Listener
 
 app = typer.Typer(
     name="mixwright",
@@ -44,14 +45,22 @@ def _flow(study: Path, *, quiet: bool, as_json: bool) -> Flow:
 
 
 def _watched(flow: Flow, *, quiet: bool, as_json: bool) -> Flow:
+    flow.listener = _listener(flow.engine.slots, quiet=quiet, as_json=as_json)
+    return flow
+
+
+def _flow_if_any(study: Path, *, quiet: bool, as_json: bool) -> Flow | None:
+    """The flow of a study; None where there is none and none was asked for."""
+    return _flow(study, quiet=quiet, as_json=as_json) if study.exists() or study != HERE else None
+
+
+def _listener(slots: int, *, quiet: bool, as_json: bool) -> Listener:
     from rich.console import Console
 
     from mixwright.study.listener import Listener
     from mixwright.study.terminal import Terminal
 
-    console = Console(width=None if sys.stdout.isatty() else 110)
-    flow.listener = Listener() if quiet or as_json else Terminal(console, flow.engine.slots)
-    return flow
+    return Listener() if quiet or as_json else Terminal(Console(width=None if sys.stdout.isatty() else 110), slots)
 
 
 def _say(text: str, result: dict[str, Any], *, as_json: bool) -> None:
@@ -113,11 +122,7 @@ def tokenize(
 def _tokenize_files(
     files: list[str], tokenizer: Path | None, out: Path | None, text: str, workers: int, *, quiet: bool, as_json: bool
 ) -> None:
-    from rich.console import Console
-
     from mixwright.engine.local import LocalEngine
-    from mixwright.study.listener import Listener
-    from mixwright.study.terminal import Terminal
     from mixwright.text.files import tokenize_files
 
     if tokenizer is None or out is None:
@@ -125,8 +130,7 @@ def _tokenize_files(
             "Files are tokenized with --tokenizer (a tokenizer.json or a folder with one) into --out FOLDER."
         )
     engine = LocalEngine(workers)
-    console = Console(width=None if sys.stdout.isatty() else 110)
-    listener = Listener() if quiet or as_json else Terminal(console, engine.slots)
+    listener = _listener(engine.slots, quiet=quiet, as_json=as_json)
     listener.begin("tokenize", f"{len(files)} paths into {out}", {})
     try:
         made = tokenize_files(files, out, tokenizer=tokenizer, text=text, engine=engine, on_progress=listener.progress)
@@ -300,7 +304,7 @@ def export(
         return
     from mixwright.study.evaluate_one import export_model
 
-    flow = _flow(study, quiet=quiet, as_json=as_json) if study.exists() or study != HERE else None
+    flow = _flow_if_any(study, quiet=quiet, as_json=as_json)
     where = str(export_model(flow, model, out))
     _say(f"model: {where}", {"verb": "export", "model": where}, as_json=as_json)
 
@@ -351,7 +355,7 @@ def evaluate(
     from mixwright.study.evaluate_one import evaluate as measure
     from mixwright.study.evaluate_one import table
 
-    flow = _flow(study, quiet=quiet, as_json=as_json) if study.exists() or study != HERE else None
+    flow = _flow_if_any(study, quiet=quiet, as_json=as_json)
     names = [name.strip() for name in tasks.split(",") if name.strip()]
     with flow.workspace.lock() if flow is not None else nullcontext():
         result = measure(

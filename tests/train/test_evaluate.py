@@ -9,7 +9,7 @@ from mixwright.core.errors import DataError
 from mixwright.core.mixture import Mixture
 from mixwright.core.run import ModelSize
 from mixwright.store.tokens import TokenStore, write_tokens
-from mixwright.train.evaluate import SMOOTHING, Metric, model_loss, open_metrics, unigram, unigram_loss
+from mixwright.train.evaluate import SMOOTHING, Metric, open_metrics, unigram, unigram_loss
 
 
 def test_windows_lie_evenly_over_the_whole_store(tmp_path) -> None:
@@ -42,13 +42,17 @@ def test_the_unigram_model_is_that_of_the_mixture(corpus) -> None:
 
 
 def test_an_untrained_model_scores_as_the_unigram_frequencies(corpus) -> None:
+    from mixwright.train.distributed import Ranks
+    from mixwright.train.measuring import metric_loss
     from mixwright.train.model import Model
 
     stores = {name: TokenStore.open(corpus.path / "train" / name) for name in ("a", "b", "c")}
     frequency = unigram(stores, Mixture.uniform(("a", "b", "c")))
     model = Model(ModelSize(8, 1), frequency, 0)
     for metric in open_metrics(corpus.path, seq_len=16, tokens=200):
-        assert model_loss(model, metric) == pytest.approx(unigram_loss(metric, frequency), abs=1e-5)
+        assert metric_loss(model, metric, Ranks.current(), "cpu") == pytest.approx(
+            unigram_loss(metric, frequency), abs=1e-5
+        )
 
 
 def test_metrics_are_those_of_the_corpus(corpus) -> None:

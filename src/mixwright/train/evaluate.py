@@ -24,7 +24,7 @@ from mixwright.store.artifact import read_json
 from mixwright.store.tokens import TokenStore
 
 if TYPE_CHECKING:
-    from mixwright.train.model import Model
+    pass
 
 Floats = NDArray[np.float64]
 
@@ -84,18 +84,6 @@ def unigram(stores: Mapping[str, TokenStore], mixture: Mixture) -> Floats:
 def unigram_loss(metric: Metric, frequency: Floats) -> float:
     """The loss in nats/token of a model that gives every id its ``frequency (V,)`` whatever came before."""
     return float(-np.log(frequency)[metric.windows[:, 1:]].mean())
-
-
-def model_loss(model: Model, metric: Metric) -> float:
-    """The model's loss in nats/token; every window is read without what came before it."""
-    import torch
-
-    total = 0.0
-    with torch.no_grad():
-        for start in range(0, len(metric.windows), _CHUNK):
-            rows = torch.from_numpy(metric.windows[start : start + _CHUNK])
-            total += float(model(rows[:, :-1], rows[:, 1:]).sum(dtype=torch.float64))
-    return total / metric.windows[:, 1:].size
 
 
 @dataclass(frozen=True)

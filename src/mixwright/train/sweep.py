@@ -32,7 +32,6 @@ from mixwright.core.run import Run
 from mixwright.engine.locks import held
 from mixwright.engine.task import Engine, Outcome, Session, Task
 from mixwright.store.artifact import (
-    MANIFEST,
     Artifact,
     Draft,
     Workspace,
@@ -41,8 +40,7 @@ from mixwright.store.artifact import (
     write_atomic,
     write_json,
 )
-from mixwright.store.token_checks import verify
-from mixwright.store.tokens import TokenStore
+from mixwright.store.token_checks import verify_all
 from mixwright.stream.order import ORDER_VERSION
 from mixwright.train.costs import Costs, seconds_of
 from mixwright.train.trainer import FACTS, OBSERVATION, Job, Trainer, write_results
@@ -264,8 +262,7 @@ class _Sweep:
         """Before the first training: every byte of the tokens that has not been verified before. DataError names a bad file."""
         if self.corpus is None or self.checked:
             return
-        for manifest in sorted(self.corpus.path.absolute().glob(f"*/*/{MANIFEST}")):
-            verify(TokenStore.open(manifest.parent), self.workspace.root / _VERIFIED)
+        verify_all(self.corpus.path.absolute(), self.workspace.root / _VERIFIED)
         self.checked = True
 
     def _job(self, run: Run) -> Job:
