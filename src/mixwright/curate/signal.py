@@ -1,15 +1,11 @@
-"""What a signal is: it measures numbers for every text, and never decides.
-
-codes   (N,) uint32  the code points of all texts of a batch, back to back
-starts  (n + 1,) int64  where text i begins in codes; its last entry is N
-"""
+"""What a signal is: it measures numbers for every text, and never decides."""
 
 from __future__ import annotations
 
-import sys
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
-from functools import cache, cached_property
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
@@ -17,84 +13,45 @@ from numpy.typing import NDArray
 
 from mixwright.core.errors import StudyError
 from mixwright.core.find import find, names
+from mixwright.curate.texts import Flags, Texts
+
+__all__ = ["Flags", "Floats", "Signal", "Texts", "load", "measure", "ratio"]
 
 Floats = NDArray[np.float64]
-Flags = NDArray[np.bool_]
-
-
-class Texts:
-    """A batch of texts with what signals share, each computed once: code points, word characters, word starts.
-
-    A *word* is a run of characters that are letters, digits or ``_`` in any script: what ``\\w+`` finds in Python.
-    """
-
-    def __init__(self, texts: Sequence[str]) -> None:
-        self._texts = texts
-
-    def __len__(self) -> int:
-        return len(self._texts)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._texts)
-
-    @cached_property
-    def lengths(self) -> NDArray[np.int64]:
-        """Characters of each text, ``(n,)``."""
-        return np.array([len(text) for text in self._texts], dtype=np.int64)
-
-    @cached_property
-    def starts(self) -> NDArray[np.int64]:
-        """Where each text begins in ``codes``, and their length, ``(n + 1,)``."""
-        return np.concatenate([[0], np.cumsum(self.lengths)])
-
-    @cached_property
-    def codes(self) -> NDArray[np.uint32]:
-        """The code points of all texts back to back, ``(N,)``."""
-        return np.frombuffer("".join(self._texts).encode("utf-32-le", "surrogatepass"), dtype="<u4")
-
-    @cached_property
-    def in_word(self) -> Flags:
-        """Which characters belong to words, ``(N,)``."""
-        return self.which("word", lambda character: character.isalnum() or character == "_")
-
-    @cached_property
-    def word_starts(self) -> Flags:
-        """Which characters begin a word, ``(N,)``."""
-        before = np.zeros_like(self.in_word)
-        before[1:] = self.in_word[:-1]
-        inner = self.starts[:-1]
-        before[inner[inner < len(before)]] = False
-        return self.in_word & ~before
-
-    def which(self, name: str, kind: Callable[[str], bool]) -> Flags:
-        """Which characters are of a kind, ``(N,)``; the table of all code points is made once per ``name``."""
-        if name not in _TABLES:
-            _TABLES[name] = np.fromiter(map(kind, map(chr, range(sys.maxunicode + 1))), dtype=bool)
-        return _TABLES[name][self.codes]
-
-    def count(self, flags: Flags) -> NDArray[np.int64]:
-        """How many characters of each text are flagged, ``(n,)``."""
-        before = np.zeros(len(flags) + 1, dtype=np.int64)
-        np.cumsum(flags, out=before[1:])
-        counts: NDArray[np.int64] = np.diff(before[self.starts])
-        return counts
-
-
-#: kind of character -> whether each code point is of it
-_TABLES: dict[str, Flags] = {}
 
 
 class Signal(ABC):
     """Numbers for every text; subclasses are frozen dataclasses in ``signals/``, named as their file.
 
-    ``columns`` are the names under which thresholds and tables know the numbers.
+    ``columns`` are the names under which thresholds and tables know the numbers. A signal that is ``always`` measured is
+    cheap and has no options without a default; another is measured where the study lists it under ``curate.measure``, or
+    where a rule names a column of it and every option has a default. Its fields are its options. One that is ``scored``
+    is no part of the fused pass: it is a model, run in tasks of its own on long batches (``scoring.py``). One that
+    ``may_fail`` gives NaN where it could not measure; others give finite numbers.
     """
 
     columns: ClassVar[tuple[str, ...]]
+    always: ClassVar[bool] = True
+    scored: ClassVar[bool] = False
+    may_fail: ClassVar[bool] = False
+    #: whether measuring holds the GIL for long: then workers are processes
+    holds_gil: ClassVar[bool] = False
 
     @abstractmethod
     def measure(self, texts: Texts) -> dict[str, Floats]:
-        """One finite float64 array ``(n,)`` per column, a pure function of each text alone."""
+        """One float64 array ``(n,)`` per column, a pure function of each text alone."""
+
+    def prepare(self, base: Path, folder: Path) -> None:  # noqa: B027  # most signals need nothing
+        """Once, before any task: check the options, read the files they name (relative to ``base``), and leave in the
+        existing ``folder`` what ``opened`` reads. Raises StudyError or DataError in one sentence."""
+
+    def opened(self, folder: Path) -> Signal:
+        """In a task, before its first batch: the signal with what ``prepare`` left in ``folder``."""
+        return self
+
+    def identity(self, base: Path) -> str:
+        """What its numbers depend on beside its options and its code: a hash of the files that the options name."""
+        return ""
 
 
 def ratio(part: NDArray[np.int64], whole: NDArray[np.int64]) -> Floats:

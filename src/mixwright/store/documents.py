@@ -39,7 +39,9 @@ class SourceOptions:
     ``path`` is a file, a folder (taken recursively) or a glob, relative to the study file's folder. ``format`` ``auto``
     goes by the end of each name; ``jsonl`` and ``parquet`` rows hold their text in the field ``text``; ``text`` makes
     one document of each file. ``domain`` is the domain its text belongs to (none: one named as the source).
-    ``licence`` and ``rule`` (how the text was chosen) are shown beside every figure.
+    ``licence`` and ``rule`` (how the text was chosen) are shown beside every figure. Instruction rows: ``prompt`` names the
+    fields whose values, joined by line feeds, are the prompt, ``response`` the field of the response; the text is then
+    both, a line feed between them, and ``text`` is not looked for.
     """
 
     path: str
@@ -48,12 +50,19 @@ class SourceOptions:
     licence: str = ""
     rule: str = ""
     domain: str | None = None
+    prompt: tuple[str, ...] = ()
+    response: str | None = None
 
     def __post_init__(self) -> None:
         if not self.path:
             raise StudyError("A source's path must not be empty: give a file, a folder or a glob.")
         if not self.text:
             raise StudyError(f"The text field of source {self.path} must not be empty; the usual name is 'text'.")
+        object.__setattr__(self, "prompt", tuple(self.prompt))
+        if bool(self.prompt) != (self.response is not None):
+            raise StudyError(
+                f"Source {self.path} names only one of prompt and response: an instruction row has both fields."
+            )
 
 
 @dataclass(frozen=True)

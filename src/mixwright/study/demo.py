@@ -58,7 +58,7 @@ targets:
 {_lines("targets", found["targets"])}
 
 curate:
-  exact_dedup: true
+  dedup: {{exact: true}}
   rules:                        # thresholds; the numbers are measured for every document first
     chars: {{min: 200}}
     alnum_ratio: {{min: 0.4}}

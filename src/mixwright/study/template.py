@@ -203,7 +203,7 @@ targets:
 {target_lines if targets else "  {}"}
 
 curate:
-  exact_dedup: true
+  dedup: {{exact: true}}
   rules:                      # a signal measures, these thresholds decide; every dropped row is in the ledger
     chars: {{min: 200}}
     alnum_ratio: {{min: 0.25}}

@@ -1,0 +1,15 @@
+"""Functions compiled to machine code: the one door to numba, which only modules of kernels go through."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+from numba import njit
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def compiled(function: F) -> F:
+    """Compile at the first call for its types, keep the code on disk beside the source, release the GIL while it runs."""
+    return cast(F, njit(cache=True, nogil=True)(function))

@@ -1,0 +1,66 @@
+"""What the study says about duplicates."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from annotated_types import Ge, Gt, Le
+
+
+@dataclass(frozen=True)
+class Exact:
+    """Equal after normalizing: ``field`` is ``text`` or a field of a row's metadata (``url``)."""
+
+    field: str = "text"
+    lowercase: bool = False
+    ignore_non_character: bool = False
+
+
+@dataclass(frozen=True)
+class Near:
+    """Jaccard similarity of the sets of word ``ngram``-grams at or above ``threshold``, verified exactly.
+
+    ``bands`` of ``rows`` MinHash values find the pairs to verify; 25 of 5 miss one in 10^4 at Jaccard .8 (they are set for
+    recall; the threshold is not theirs).
+    """
+
+    threshold: Annotated[float, Gt(0), Le(1)] = 0.8
+    ngram: Annotated[int, Ge(1)] = 5
+    bands: Annotated[int, Ge(1)] = 25
+    rows: Annotated[int, Ge(1)] = 5
+
+
+@dataclass(frozen=True)
+class Lines:
+    """Lines of at least ``min_chars`` characters that stand in more than ``max_documents`` documents are cut out of all but
+    the first; a document of which nothing is left is dropped."""
+
+    min_chars: Annotated[int, Ge(1)] = 30
+    max_documents: Annotated[int, Ge(1)] = 1
+
+
+@dataclass(frozen=True)
+class Semantic:
+    """Cosine similarity of embeddings at or above ``threshold``; ``model``: a folder with a local transformers model, or
+    hashed TF-IDF vectors under a random projection."""
+
+    threshold: Annotated[float, Gt(0), Le(1)] = 0.95
+    model: str | None = None
+
+
+@dataclass(frozen=True)
+class Options:
+    """Which duplicates are dropped. Of equal or similar texts the one that survives is that of the source named first in
+    ``priority`` (then the order of the study), then the longer one (``prefer`` ``longest``) or none in particular
+    (``first``: the first read); ties go by the hash of the text. ``against`` are indexes of earlier runs
+    (``dedup-index`` of their curate artifact): what they hold is dropped here.
+    """
+
+    exact: bool | Exact = True
+    near: bool | Near = False
+    lines: bool | Lines = False
+    semantic: bool | Semantic = False
+    against: tuple[str, ...] = ()
+    priority: tuple[str, ...] = ()
+    prefer: Literal["longest", "first"] = "longest"
