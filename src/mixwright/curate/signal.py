@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import ClassVar
@@ -15,7 +16,7 @@ from mixwright.core.errors import StudyError
 from mixwright.core.find import find, names
 from mixwright.curate.texts import Flags, Texts
 
-__all__ = ["Flags", "Floats", "Signal", "Texts", "load", "measure", "ratio"]
+__all__ = ["Flags", "Floats", "Signal", "Texts", "bare", "kinds", "load", "measure", "ratio"]
 
 Floats = NDArray[np.float64]
 
@@ -36,6 +37,8 @@ class Signal(ABC):
     may_fail: ClassVar[bool] = False
     #: whether measuring holds the GIL for long: then workers are processes
     holds_gil: ClassVar[bool] = False
+    #: column that holds code numbers -> their names: number k is called ``labels[column][k]``, -1 is unknown
+    labels: ClassVar[Mapping[str, tuple[str, ...]]] = {}
 
     @abstractmethod
     def measure(self, texts: Texts) -> dict[str, Floats]:
@@ -59,26 +62,41 @@ def ratio(part: NDArray[np.int64], whole: NDArray[np.int64]) -> Floats:
     return np.divide(part, whole, out=np.zeros(len(part)), where=whole > 0)
 
 
+def bare(kind: type[Signal]) -> bool:
+    """Whether every option of a signal has a default, so that it can be measured without being set up."""
+    if not dataclasses.is_dataclass(kind):
+        return True
+    missing = dataclasses.MISSING
+    return all(f.default is not missing or f.default_factory is not missing for f in dataclasses.fields(kind))
+
+
 @cache
-def load(extra: tuple[str, ...] = ()) -> dict[str, Signal]:
-    """Every built-in or registered signal, and ``extra`` ones (``package.module:Class``): column -> signal.
+def kinds(extra: tuple[str, ...] = ()) -> dict[str, type[Signal]]:
+    """Every built-in or registered signal, and ``extra`` ones (``package.module:Class``): column -> class.
 
     Raises StudyError if a plug-in is not a signal, or two measure the same column.
     """
-    columns: dict[str, Signal] = {}
+    columns: dict[str, type[Signal]] = {}
     for name in (*names("signals"), *extra):
-        made = find("signals", name)()
-        if not isinstance(made, Signal):
+        found = find("signals", name)
+        if not (isinstance(found, type) and issubclass(found, Signal)):
             raise StudyError(f"The signal {name!r} is not a mixwright.curate.signal.Signal.")
-        for column in made.columns:
+        for column in found.columns:
             if column in columns:
                 raise StudyError(f"Two signals measure {column!r}; rename a column of {name!r}.")
-            columns[column] = made
+            columns[column] = found
     return columns
 
 
+@cache
+def load(extra: tuple[str, ...] = ()) -> dict[str, Signal]:
+    """The signals that are always measured, ``extra`` ones among them: column -> signal. Raises as ``kinds``."""
+    made = {kind: kind() for kind in dict.fromkeys(kinds(extra).values()) if kind.always}
+    return {column: made[kind] for column, kind in kinds(extra).items() if kind in made}
+
+
 def measure(texts: Sequence[str], extra: tuple[str, ...] = ()) -> dict[str, Floats]:
-    """Every signal of every text: column -> ``(n,)``."""
+    """Every signal that is always measured, of every text: column -> ``(n,)``."""
     shared = Texts(texts)
     measured: dict[str, Floats] = {}
     for signal in dict.fromkeys(load(extra).values()):
