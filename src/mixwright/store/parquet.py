@@ -1,12 +1,21 @@
-"""Parquet tables written a row at a time, the same bytes for the same rows."""
+"""Parquet tables written a row or a batch at a time, the same bytes for the same rows however they came."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 if TYPE_CHECKING:
     import pyarrow as pa
+
+#: the most rows of a row group, so that reading one column of it stays a bounded step
+_GROUP_ROWS = 1 << 20
+#: bytes that an item of a list, and a value of any other nested type, are taken for
+_LIST_ITEM = 16
 
 
 class TableWriter:
@@ -59,3 +68,101 @@ class TableWriter:
             self._aside.__exit__(type(failure), failure, failure.__traceback__)
             raise
         self._aside.__exit__(kind, error, trace)
+
+
+class BatchWriter:
+    """Writes a Parquet file from Arrow batches, zstd level 1; bytes depend on the rows alone, not on how they came.
+
+    A context manager: the file is written aside and takes its name when the block ends without error. A row group is
+    closed by the row that brings it to ``group_bytes`` (bytes of strings, and the width of numbers), or by 1 048 576 rows.
+    ``repeated`` names columns with few different values, the only ones that get a dictionary; least and greatest values
+    are kept for numbers only. Memory: about two row groups. Cost: about 2 CPU-seconds a gigabyte.
+    """
+
+    def __init__(
+        self, path: Path, schema: pa.Schema, *, group_bytes: int = 16 << 20, repeated: Sequence[str] = ()
+    ) -> None:
+        self._path, self._schema, self._group_bytes = path, schema, group_bytes
+        self._repeated = [name for name in repeated if name in schema.names]
+        self._waiting: list[pa.RecordBatch] = []
+        self._size = self._count = 0
+        self.rows = 0
+
+    def __enter__(self) -> BatchWriter:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        from mixwright.store.artifact import written_aside
+
+        numbers = [field.name for field in self._schema if pa.types.is_primitive(field.type)]
+        self._aside = written_aside(self._path)
+        self._writer = pq.ParquetWriter(
+            self._aside.__enter__(), self._schema, compression="zstd", compression_level=1,
+            use_dictionary=self._repeated, write_statistics=numbers,
+        )  # fmt: skip
+        return self
+
+    def add(self, batch: pa.RecordBatch) -> None:
+        """Rows whose columns are those of the schema, in its order; other types of the same values are cast."""
+        import pyarrow as pa
+
+        if batch.schema != self._schema:
+            batch = pa.record_batch(
+                [column.cast(field.type) for column, field in zip(batch.columns, self._schema, strict=True)],
+                schema=self._schema,
+            )
+        sizes = np.cumsum(row_bytes(batch))
+        self.rows += batch.num_rows
+        start = 0
+        while start < batch.num_rows:
+            before = int(sizes[start - 1]) if start else 0
+            room = before + self._group_bytes - self._size
+            stop = min(
+                int(np.searchsorted(sizes, room)) + 1, start + _GROUP_ROWS - self._count, batch.num_rows
+            )  # the row that reaches the size is the group's last
+            self._waiting.append(batch.slice(start, stop - start))
+            self._size += int(sizes[stop - 1]) - before
+            self._count += stop - start
+            if self._size >= self._group_bytes or self._count >= _GROUP_ROWS:
+                self._flush()
+            start = stop
+
+    def _flush(self) -> None:
+        import pyarrow as pa
+
+        if self._waiting:
+            # one chunk a column: where pages end must not depend on the batches
+            table = pa.Table.from_batches(self._waiting, self._schema).combine_chunks()
+            self._writer.write_table(table, row_group_size=_GROUP_ROWS)
+            self._waiting, self._size, self._count = [], 0, 0
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
+        try:
+            if kind is None:
+                self._flush()
+            self._writer.close()
+        except BaseException as failure:
+            self._aside.__exit__(type(failure), failure, failure.__traceback__)
+            raise
+        self._aside.__exit__(kind, error, trace)
+
+
+def row_bytes(batch: pa.RecordBatch) -> NDArray[np.int64]:
+    """About how many bytes each row takes, ``(n,)``, from the row alone: its strings' bytes, the width of other values."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    sizes = np.zeros(batch.num_rows, dtype=np.int64)
+    for column in batch.columns:
+        kind = column.type
+        if pa.types.is_fixed_size_binary(kind):
+            sizes += kind.byte_width
+        elif pa.types.is_primitive(kind):
+            sizes += max(1, kind.bit_width // 8)
+        elif pa.types.is_list(kind) or pa.types.is_large_list(kind):
+            sizes += _LIST_ITEM * np.asarray(pc.fill_null(pc.list_value_length(column), 0), dtype=np.int64)
+        elif pa.types.is_nested(kind) or pa.types.is_dictionary(kind) or pa.types.is_null(kind):
+            sizes += _LIST_ITEM
+        else:
+            sizes += np.asarray(pc.fill_null(pc.binary_length(column), 0), dtype=np.int64)
+    return sizes
