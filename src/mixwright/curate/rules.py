@@ -1,12 +1,14 @@
-"""What the study says about curation: bounds on signals, dedup, how far targets are kept apart."""
+"""What the study says about curation: what is measured, the rules a row must keep, dedup, how far targets are kept apart."""
 
 from __future__ import annotations
 
 import dataclasses
 import difflib
 import math
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -15,29 +17,98 @@ from numpy.typing import NDArray
 
 from mixwright.core.errors import StudyError
 from mixwright.curate.dedup.options import Options as DedupOptions
-from mixwright.curate.signal import load
+from mixwright.curate.entries import Entry, entries, names_of_codes
+from mixwright.curate.expressions import (
+    LANGUAGE, SCOPES, Arithmetic, Column, Comparison, Every, Node, Number, Quantile, Vocabulary, columns_of, parse,
+    quantiles_of,
+)  # fmt: skip
+from mixwright.curate.presets import preset
 
-#: the rules that are no bound on a signal: a row that cannot be read, a text that was kept before
+#: the rules that are no condition on signals: a row that cannot be read, a text that was kept before or elsewhere
 UNREADABLE = "unreadable"
 DUPLICATE = "exact_duplicate"
+NEAR = "near_duplicate"
+LINES = "duplicate_lines"
+SEMANTIC = "semantic_duplicate"
+EARLIER = "in_earlier_run"
+
+_PERCENTILE = re.compile(r"p(?P<percent>\d+(?:\.\d+)?)(?:\s+per\s+(?P<scope>\w+))?\Z")
 
 
 @dataclass(frozen=True)
 class Bounds:
-    """What a signal must keep: ``min <= value <= max``; None is no bound. A value that is no number fails."""
+    """What a signal must keep: ``min <= value <= max``; None is no bound. A value that is no number fails.
 
-    min: float | None = None
-    max: float | None = None
+    A bound may be a percentile, ``p25``, of the column over the readable rows of a row's domain (``p25 per language``,
+    ``p25 per all``). With ``columns``, several scorers of the same thing, the rule is a vote under a name of its own:
+    ``at_least`` so many of them must keep the bounds, ``all``, or by default more than half: (M + 1) / 2 rounded up.
+    """
+
+    min: float | str | None = None
+    max: float | str | None = None
+    columns: tuple[str, ...] = ()
+    at_least: int | Literal["all"] | None = None
 
     def __post_init__(self) -> None:
+        for side in ("min", "max"):
+            bound = getattr(self, side)
+            if isinstance(bound, int) and not isinstance(bound, bool):
+                object.__setattr__(self, side, float(bound))
         given = [bound for bound in (self.min, self.max) if bound is not None]
-        if not given or not all(math.isfinite(bound) for bound in given):
+        numbers = [bound for bound in given if not isinstance(bound, str)]
+        if not given or not all(math.isfinite(bound) for bound in numbers):
             raise StudyError(f"A rule needs a finite min, max or both; got min {self.min}, max {self.max}.")
-        if len(given) == 2 and given[0] > given[1]:
+        if len(numbers) == 2 and numbers[0] > numbers[1]:
             raise StudyError(f"A rule's min must not be above its max; got {self.min} and {self.max}.")
+        percents = [_percentile(bound, "").percent for bound in given if isinstance(bound, str)]
+        if len(percents) == 2 and percents[0] > percents[1]:
+            raise StudyError(f"A rule's min must not be above its max; got {self.min} and {self.max}.")
+        if self.at_least is not None and not self.columns:
+            raise StudyError(f"at_least ({self.at_least}) is for a vote: name its columns.")
+        if isinstance(self.at_least, int) and not 1 <= self.at_least <= len(self.columns):
+            raise StudyError(f"at_least must lie in 1..{len(self.columns)}, its columns; it is {self.at_least}.")
+
+    @property
+    def votes(self) -> int:
+        """How many of ``columns`` must keep the bounds."""
+        if self.at_least == "all":
+            return len(self.columns)
+        return self.at_least if self.at_least is not None else (len(self.columns) + 2) // 2
+
+    def node(self, column: str) -> Node:
+        """The condition on a column, or with ``columns`` the vote."""
+        if not self.columns:
+            return self._within(column)
+        parts = [self._within(name) for name in self.columns]
+        votes = parts[0]
+        for part in parts[1:]:
+            votes = Arithmetic("+", votes, part)
+        return Comparison((votes, Number(float(self.votes))), (">=",))
+
+    def _within(self, column: str) -> Node:
+        sides = [(">=", self.min), ("<=", self.max)]
+        parts = tuple(
+            Comparison(
+                (Column(column), _percentile(bound, column) if isinstance(bound, str) else Number(bound)), (sign,)
+            )
+            for sign, bound in sides
+            if bound is not None
+        )
+        return parts[0] if len(parts) == 1 else Every(parts)
+
+    def text(self, column: str) -> str:
+        """The condition in words of the language of ``keep``."""
+        low, high = (bound if isinstance(bound, str) else f"{bound:.10g}" if bound is not None else "" for bound in
+                     (self.min, self.max))  # fmt: skip
+        wanted = " and ".join(part for part in (f">= {low}" if low else "", f"<= {high}" if high else "") if part)
+        if self.columns:
+            return f"{self.votes} of {', '.join(self.columns)} {wanted}"
+        return f"{column} {wanted}"
 
     def failing(self, values: NDArray[np.float64]) -> NDArray[np.bool_]:
-        """Which values lie outside, ``(n,)``."""
+        """Which values lie outside, ``(n,)``; for bounds that are numbers."""
+        assert not isinstance(self.min, str)
+        assert not isinstance(self.max, str)
         low = -np.inf if self.min is None else self.min
         high = np.inf if self.max is None else self.max
         outside: NDArray[np.bool_] = ~((values >= low) & (values <= high))
@@ -45,17 +116,50 @@ class Bounds:
 
     def broken(self, value: float) -> str:
         """The bound that a failing value breaks, as ``>= 200``."""
+        assert not isinstance(self.min, str)
+        assert not isinstance(self.max, str)
         above = self.max is not None and (self.min is None or value > self.max)
         return f"<= {self.max:.10g}" if above else f">= {self.min:.10g}"
 
 
+def _percentile(text: str, column: str) -> Quantile:
+    match = _PERCENTILE.match(text)
+    scope = (match["scope"] or "domain") if match else ""
+    if match is None or float(match["percent"]) > 100 or scope not in SCOPES:
+        raise StudyError(
+            f"A bound is a number or a percentile such as p25, p25 per language or p25 per all; got {text!r}."
+        )
+    return Quantile(float(match["percent"]), column, scope)
+
+
 @dataclass(frozen=True)
 class Overrides:
-    """Rules for some rows: ``presets`` add theirs; ``rules`` and ``keep`` replace those of the same name, or add theirs."""
+    """Rules for some rows: ``presets`` add theirs; ``rules`` and ``keep`` replace those of the same name, or add theirs.
+
+    A rule that is null is switched off. A ``keep`` without a name replaces the ones without a name.
+    """
 
     presets: tuple[str, ...] = ()
-    rules: Mapping[str, Bounds] = field(default_factory=dict)
+    rules: Mapping[str, Bounds | None] = field(default_factory=dict)
     keep: str | Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One condition: a row for which ``keep`` does not hold fails it.
+
+    ``text`` says it in words, ``signal`` is its column where it looks at one, ``source`` says where its numbers are from;
+    ``unnamed`` marks a part of a ``keep`` without a name.
+    """
+
+    name: str
+    keep: Node
+    text: str
+    signal: str | None
+    source: str = ""
+    unnamed: bool = False
+    min: float | None = None
+    max: float | None = None
 
 
 @dataclass(frozen=True)
@@ -63,9 +167,11 @@ class Options:
     """What is kept.
 
     ``presets`` are named sets of rules (``presets/``), ``rules`` bounds per signal column, ``keep`` expressions over
-    columns, each a rule of its own (one without a name is called ``keep``); their order is the order in which drops are
-    told. ``domains`` and ``languages`` replace or add to them for rows of a domain, or of a language (column ``lang``).
-    A target's document that shares ``target_ngram`` words in a row with a kept training document is dropped. ``measure``
+    columns, each a rule of its own (one without a name is as many rules as it joins by ``and``, each called by its
+    text); their order is the order in which drops are told. A preset's rules are called ``gopher.words``; under that name
+    ``rules`` sets other bounds, or with null switches it off. ``domains`` and ``languages`` replace or add to them for rows
+    of a domain, or of a language (column ``lang``); where both speak of one rule, the language's holds. A target's document
+    that shares ``target_ngram`` words in a row with a kept training document is dropped. ``measure``
     lists signals that are not always measured, with their options; an entry may have another name and say which
     ``signal`` it is, and its columns then begin with that name. ``signals`` are further ones, ``package.module:Class``.
     ``rewrite`` lists what changes texts as they are read, before anything is measured, with options.
@@ -76,7 +182,7 @@ class Options:
     """
 
     presets: tuple[str, ...] = ()
-    rules: Mapping[str, Bounds] = field(default_factory=dict)
+    rules: Mapping[str, Bounds | None] = field(default_factory=dict)
     keep: str | Mapping[str, str] = field(default_factory=dict)
     domains: Mapping[str, Overrides] = field(default_factory=dict)
     languages: Mapping[str, Overrides] = field(default_factory=dict)
@@ -91,35 +197,166 @@ class Options:
     max_inflation: Annotated[float, Gt(1)] = 1000.0
 
     def __post_init__(self) -> None:
-        known = load(self.signals)
-        for name in self.rules:
-            if name not in known:
-                near = difflib.get_close_matches(name, known, n=1)
-                hint = f" Did you mean {near[0]!r}?" if near else ""
-                raise StudyError(f"No signal measures {name!r}, named in rules.{hint} Known: {', '.join(known)}.")
+        spoken = names_of_codes(self.entries).get(LANGUAGE, ())
+        for language in self.languages:
+            if language not in spoken:
+                raise StudyError(f"languages: lang is never {language!r}.{_near(language, spoken)}")
+        used = set(self.columns_needed)
+        for entry in self.entries:
+            if used & set(entry.columns):
+                entry.check()
+
+    # ---- what is measured
+
+    @cached_property
+    def entries(self) -> tuple[Entry, ...]:
+        """Every signal that could be measured: those always measured, those listed, those a rule may name."""
+        return entries(self.measure, self.signals)
+
+    @cached_property
+    def measured(self) -> tuple[Entry, ...]:
+        """The signals that are measured: those always measured, those listed, those whose columns a rule names."""
+        used = set(self.columns_needed)
+        return tuple(entry for entry in self.entries if entry.wanted or used & set(entry.columns))
+
+    @cached_property
+    def columns_needed(self) -> tuple[str, ...]:
+        """The columns that deciding reads, each once, in the order of the rules."""
+        columns = [name for rule in self._every_rule() for name in columns_of(rule.keep)]
+        return tuple(dict.fromkeys([*columns, *([LANGUAGE] if self.languages else [])]))
+
+    @cached_property
+    def _known(self) -> Vocabulary:
+        columns = frozenset(column for entry in self.entries for column in entry.columns)
+        return Vocabulary(columns, names_of_codes(self.entries))
+
+    # ---- the rules
+
+    def ruleset(self, domain: str = "", language: str = "") -> dict[str, Rule]:
+        """The rules for rows of a domain and a language, by name, in the order of the waterfall."""
+        found: dict[str, Rule] = {}
+        for where, layer in self._layers(domain, language):
+            self._lay(found, layer, where)
+        return (
+            {name: found[name] for name in sorted(found, key=self._places.__getitem__)} if domain or language else found
+        )
+
+    @cached_property
+    def conditions(self) -> tuple[str, ...]:
+        """The names of all rules on signals, in any domain or language, in the order of the waterfall."""
+        return tuple(self._places)
+
+    @cached_property
+    def quantiles(self) -> tuple[Quantile, ...]:
+        """The quantiles that the rules need, each once."""
+        return tuple(dict.fromkeys(found for rule in self._every_rule() for found in quantiles_of(rule.keep)))
+
+    @cached_property
+    def _places(self) -> dict[str, int]:
+        return {name: place for place, name in enumerate(dict.fromkeys(rule.name for rule in self._every_rule()))}
+
+    def _every_rule(self) -> Iterator[Rule]:
+        """The rules of every layer, the base's first; a name may come again."""
+        for where, layer in self._layers(*([None] * 2)):
+            yield from self._laid(layer, where)
+
+    def _layers(self, domain: str | None, language: str | None) -> Iterator[tuple[str, Overrides]]:
+        """Base, domain and language (None: every one), each with the name of its place."""
+        yield "", Overrides(self.presets, self.rules, self.keep)
+        for kind, given, name in (("domains", self.domains, domain), ("languages", self.languages, language)):
+            for at, layer in given.items():
+                if name is None or at == name:
+                    yield f"{kind}.{at}.", layer
+
+    def _laid(self, layer: Overrides, where: str) -> Iterator[Rule]:
+        """The rules that a layer adds or replaces."""
+        of_presets = {rule.name: rule for name in layer.presets for rule in self._preset(name)}
+        yield from of_presets.values()
+        known = {rule.name: rule for name in self.presets for rule in self._preset(name)} | of_presets
+        for name, bounds in layer.rules.items():
+            if bounds is not None:
+                yield self._of_bounds(name, bounds, known, where)
+        yield from self._of_keep(layer.keep, where)
+
+    def _lay(self, found: dict[str, Rule], layer: Overrides, where: str) -> None:
+        if isinstance(layer.keep, str):
+            for name in [name for name, rule in found.items() if rule.unnamed]:
+                del found[name]
+        for rule in self._laid(layer, where):
+            if rule.name in found and found[rule.name].unnamed != rule.unnamed:
+                raise StudyError(f"{where}keep: two rules are called {rule.name!r}; rename one.")
+            found[rule.name] = rule
+        for name in [name for name, bounds in layer.rules.items() if bounds is None]:
+            if name not in found:
+                raise StudyError(f"{where}rules: there is no rule {name!r} to switch off.{_near(name, found)}")
+            del found[name]
+
+    def _preset(self, name: str) -> tuple[Rule, ...]:
+        return tuple(
+            self._parsed(f"{name}.{rule.name}", rule.keep, f"the preset {name}", source=rule.source)
+            for rule in preset(name)
+        )
+
+    def _of_bounds(self, name: str, bounds: Bounds, known: Mapping[str, Rule], where: str) -> Rule:
+        column = known[name].signal if name in known else name
+        if column is None:
+            raise StudyError(
+                f"{where}rules: {name!r} looks at several columns; set it to null and write one under keep."
+            )
+        for one in bounds.columns or (column,):
+            if one not in self._known.columns:
+                raise StudyError(
+                    f"No signal measures {one!r}, named in {where}rules.{_near(one, self._known.columns)} "
+                    f"Known: {', '.join(sorted(self._known.columns))}."
+                )
+        low, high = (bound if not isinstance(bound, str) else None for bound in (bounds.min, bounds.max))
+        signal = None if bounds.columns else column
+        return Rule(name, bounds.node(column), bounds.text(column), signal, min=low, max=high)
+
+    def _of_keep(self, keep: str | Mapping[str, str], where: str) -> Iterator[Rule]:
+        if isinstance(keep, str):
+            whole = parse(keep, self._known, f"{where}keep")
+            for part in whole.parts if isinstance(whole, Every) else (whole,):
+                text = " ".join(keep[part.at[0] : part.at[1]].split())
+                yield Rule(text, part, text, _only(columns_of(part)), unnamed=True)
+        else:
+            for name, text in keep.items():
+                yield self._parsed(name, text, f"{where}keep.{name}")
+
+    def _parsed(self, name: str, text: str, where: str, source: str = "") -> Rule:
+        node = parse(text, self._known, where)
+        return Rule(name, node, " ".join(text.split()), _only(columns_of(node)), source)
+
+    # ---- all rules, those on signals and the others
 
     @property
     def shares(self) -> str:
         """The rule that drops a target's document for sharing words with training text."""
         return f"shares_{self.target_ngram}gram"
 
-    @property
+    @cached_property
     def waterfall(self) -> tuple[str, ...]:
         """Every rule a row can fail, in the order in which drops are told."""
-        return (UNREADABLE, *self.rules, self.shares, DUPLICATE)
+        dedup = self.dedup
+        also = ((NEAR, dedup.near), (LINES, dedup.lines), (SEMANTIC, dedup.semantic), (EARLIER, dedup.against))
+        return (UNREADABLE, *self.conditions, self.shares, DUPLICATE, *(name for name, wanted in also if wanted))
 
     def failing(self, values: Mapping[str, NDArray[np.float64]], rows: int) -> NDArray[np.bool_]:
         """Which of ``rows`` rows fail which bounds, ``(rows, len(rules))``."""
-        columns = [bounds.failing(values[name]) for name, bounds in self.rules.items()]
+        columns = [bounds.failing(values[name]) for name, bounds in self.rules.items() if bounds is not None]
         return np.stack(columns, axis=1) if columns else np.zeros((rows, 0), dtype=bool)
 
     def told(self) -> list[dict[str, Any]]:
         """Every rule as a row of a table, in the order of the waterfall; ``signal`` is None for those without one."""
-        bounds = {name: (given.min, given.max) for name, given in self.rules.items()}
+        base, every = self.ruleset(), {rule.name: rule for rule in reversed(list(self._every_rule()))}
+        return [_told(name, base.get(name, every.get(name)), self._places_of(name)) for name in self.waterfall]
+
+    def _places_of(self, name: str) -> list[str]:
+        """The overrides that set a rule."""
         return [
-            {"rule": name, "signal": name if name in bounds else None, "min": low, "max": high}
-            for name in self.waterfall
-            for low, high in [bounds.get(name, (None, None))]
+            where.rstrip(".")
+            for where, layer in self._layers(*([None] * 2))
+            if where and (name in layer.rules or any(rule.name == name for rule in self._laid(layer, where)))
         ]
 
     def to_dict(self) -> dict[str, Any]:
@@ -132,3 +369,19 @@ class Options:
         from pydantic import TypeAdapter
 
         return TypeAdapter(cls).validate_python(dict(values))
+
+
+def _told(name: str, rule: Rule | None, places: list[str]) -> dict[str, Any]:
+    if rule is None:
+        rule = Rule(name, Number(0.0), "", None)
+    told = {"rule": name, "signal": rule.signal, "min": rule.min, "max": rule.max, "text": rule.text}
+    return told | {"source": rule.source, "places": places}
+
+
+def _only(names: tuple[str, ...]) -> str | None:
+    return names[0] if len(names) == 1 else None
+
+
+def _near(name: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(name, list(known), n=1)
+    return f" Did you mean {near[0]!r}?" if near else ""
