@@ -10,11 +10,20 @@ from annotated_types import Ge, Gt, Le
 
 @dataclass(frozen=True)
 class Exact:
-    """Equal after normalizing: ``field`` is ``text`` or a field of a row's metadata (``url``)."""
+    """Equal after normalizing: ``field`` is ``text`` or a field of a row's metadata (``url``); a row without it equals none.
+
+    ``lowercase`` and ``ignore_non_character`` (white space, digits and ASCII punctuation are left out) are those of
+    Data-Juicer's ``document_deduplicator``.
+    """
 
     field: str = "text"
     lowercase: bool = False
     ignore_non_character: bool = False
+
+    @property
+    def as_read(self) -> bool:
+        """Whether texts are compared just as they are, by the hash that is taken anyway."""
+        return self.field == "text" and not self.lowercase and not self.ignore_non_character
 
 
 @dataclass(frozen=True)
@@ -22,13 +31,15 @@ class Near:
     """Jaccard similarity of the sets of word ``ngram``-grams at or above ``threshold``, verified exactly.
 
     ``bands`` of ``rows`` MinHash values find the pairs to verify; 25 of 5 miss one in 10^4 at Jaccard .8 (they are set for
-    recall; the threshold is not theirs).
+    recall; the threshold is not theirs). Where more texts than that agree in a band (templates), each is compared with the
+    ``representatives`` best-ranked of them.
     """
 
     threshold: Annotated[float, Gt(0), Le(1)] = 0.8
     ngram: Annotated[int, Ge(1)] = 5
-    bands: Annotated[int, Ge(1)] = 25
-    rows: Annotated[int, Ge(1)] = 5
+    bands: Annotated[int, Ge(1), Le(1024)] = 25
+    rows: Annotated[int, Ge(1), Le(1024)] = 5
+    representatives: Annotated[int, Ge(1)] = 32
 
 
 @dataclass(frozen=True)
@@ -64,3 +75,23 @@ class Options:
     against: tuple[str, ...] = ()
     priority: tuple[str, ...] = ()
     prefer: Literal["longest", "first"] = "longest"
+
+    @property
+    def for_exact(self) -> Exact | None:
+        """What is equal, None where equal texts are kept."""
+        return Exact() if self.exact is True else self.exact or None
+
+    @property
+    def for_near(self) -> Near | None:
+        """What is similar, None where near-duplicates are kept."""
+        return Near() if self.near is True else self.near or None
+
+    @property
+    def for_lines(self) -> Lines | None:
+        """Which lines are cut, None for none."""
+        return Lines() if self.lines is True else self.lines or None
+
+    @property
+    def for_semantic(self) -> Semantic | None:
+        """What means the same, None where that is kept."""
+        return Semantic() if self.semantic is True else self.semantic or None
