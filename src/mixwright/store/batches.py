@@ -2,44 +2,45 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mixwright.store.documents import Row, SourceOptions, Unreadable
+from mixwright.store.parquet_rows import parquet_batches
 from mixwright.store.pieces import Piece, read_piece
+from mixwright.store.row_batch import RowBatch, regrouped
+from mixwright.store.streams import Limits
 
-if TYPE_CHECKING:
-    import pyarrow as pa
-
-
-@dataclass(frozen=True)
-class RowBatch:
-    """Some rows of one file, in order: all that are readable, and beside them those that are not.
-
-    ``path`` is the file's name, ``rows`` (n,) count from 1 within it, ``texts`` and ``meta`` (JSON) are Arrow large
-    strings of length n without nulls, ``prompts`` and ``responses`` likewise where the source has instruction rows.
-    """
-
-    path: str
-    rows: NDArray[np.int64]
-    texts: pa.Array
-    meta: pa.Array
-    unreadable: tuple[Unreadable, ...] = ()
-    prompts: pa.Array | None = None
-    responses: pa.Array | None = None
-    #: bytes of the piece that have been read so far
-    read: int = field(default=0, compare=False)
+__all__ = ["RowBatch", "read_batches"]
 
 
-def read_batches(piece: Piece, given: SourceOptions, *, first_row: int = 0, size: int = 1 << 20) -> Iterator[RowBatch]:
+def read_batches(
+    piece: Piece,
+    given: SourceOptions,
+    *,
+    first_row: int = 0,
+    size: int = 1 << 20,
+    meta: bool = True,
+    max_inflation: float = 1000.0,
+    max_row: int = 256 << 20,
+) -> Iterator[RowBatch]:
     """The rows of a piece in batches of about ``size`` bytes of text; ``first_row`` rows of its file stand before it.
 
-    Raises DataError as ``read_rows``. Memory: one batch, a decoded row group and the largest row.
+    Without ``meta`` the other fields are not read. A compressed file, or a row group, that unpacks to more than
+    ``max_inflation`` times its size (and 64 MB) is unreadable from there on, as is a row of more than ``max_row`` bytes.
+    Raises DataError as ``read_rows``. Memory: some batches and the largest row.
     """
+    limits = Limits(max_inflation, max_row)
+    if piece.file.format == "parquet":
+        made = parquet_batches(piece, given, size=size, meta=meta, limits=limits)
+    else:
+        made = _row_by_row(piece, given, first_row, size)
+    yield from regrouped(made, size)
+
+
+def _row_by_row(piece: Piece, given: SourceOptions, first_row: int, size: int) -> Iterator[RowBatch]:
     rows: list[Row] = []
     bad: list[Unreadable] = []
     held = 0
@@ -57,8 +58,6 @@ def read_batches(piece: Piece, given: SourceOptions, *, first_row: int = 0, size
 
 
 def _batch(piece: Piece, rows: list[Row], bad: list[Unreadable], first_row: int) -> RowBatch:
-    import dataclasses
-
     import pyarrow as pa
 
     moved = first_row if piece.stop and piece.file.format == "jsonl" else 0

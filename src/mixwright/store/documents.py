@@ -65,6 +65,12 @@ class SourceOptions:
             )
 
 
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """The fields that hold the text."""
+        return (self.text,) if self.response is None else tuple(dict.fromkeys([*self.prompt, self.response]))
+
+
 @dataclass(frozen=True)
 class SourceFile:
     """One file of a source; ``name`` is its path relative to the source's folder, with ``/``."""

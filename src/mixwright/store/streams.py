@@ -12,8 +12,31 @@ from mixwright.core.errors import DataError, StudyError
 
 #: endings of names that say how a file is compressed
 COMPRESSED = frozenset({".gz", ".zst"})
+#: what a compressed file may unpack to whatever its size
+_FREE = 64 << 20
 #: bytes read from a file at once
 _CHUNK = 1 << 20
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How much a file may unpack to, as a multiple of its size, and a row may hold, in bytes of text."""
+
+    inflation: float = 1000.0
+    row: int = 256 << 20
+
+    def most(self, packed: int) -> float:
+        """The bytes that ``packed`` ones may become; small files may always become 64 MB."""
+        return max(_FREE, self.inflation * packed)
+
+    @property
+    def told(self) -> str:
+        """``1000 times``, for sentences."""
+        return f"{self.inflation:.10g} times"
+
+    def too_long(self, size: int) -> str:
+        """Why a row of ``size`` bytes is not read."""
+        return f"the row has {size:,} bytes, more than the {self.row:,} that a row may have"
 
 
 @dataclass

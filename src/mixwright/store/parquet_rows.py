@@ -1,0 +1,247 @@
+"""Rows of documents out of Parquet, column by column: no loop over rows unless one is bad.
+
+Only the columns that are needed are decoded, about a batch at a time, so that memory does not grow with row groups. A row
+group that is damaged is told row by row from where it breaks; the groups after it are read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mixwright.core.errors import DataError
+from mixwright.store.documents import SourceOptions, Unreadable
+from mixwright.store.meta_json import as_json, dumps
+from mixwright.store.row_batch import RowBatch, nothing, offsets
+from mixwright.store.streams import Limits
+from mixwright.store.utf8 import as_large_binary, broken, holds_strings, kept
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from mixwright.store.pieces import Piece
+
+#: bytes read from a file at once
+_BUFFER = 1 << 20
+#: rows decoded at once; where a column has a dictionary, one long value may stand for every row
+_MOST_ROWS, _MOST_REPEATED = 16_384, 1024
+#: rows that a group may claim whatever its size, since nulls and repetitions take next to nothing
+_FREE_ROWS = 1 << 24
+#: unreadable rows told at once
+_TOLD = 4096
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """An open file and what is wanted of it; ``fields`` hold text, ``others`` are the columns of the meta."""
+
+    piece: Piece
+    given: SourceOptions
+    table: pq.ParquetFile
+    fields: tuple[str, ...]
+    others: tuple[str, ...]
+    meta: bool
+    size: int
+    limits: Limits
+
+    @property
+    def name(self) -> str:
+        return self.piece.file.name
+
+
+def parquet_batches(piece: Piece, given: SourceOptions, *, size: int, meta: bool, limits: Limits) -> Iterator[RowBatch]:
+    """The rows of a Parquet file, or of the row groups of a piece, in batches of no certain size.
+
+    Raises DataError if the file cannot be opened or has no column of strings of that name.
+    """
+    import pyarrow as pa
+
+    try:
+        table = _opened(piece)
+    except (pa.ArrowException, UnicodeDecodeError) as error:
+        reason = f"the file is not Parquet, or is truncated ({_first_line(error)})"
+        yield nothing(piece.file.name, [Unreadable(piece.file.name, 1, reason)], given, meta=meta)
+        return
+    with table:
+        fields = given.fields
+        schema = table.schema_arrow
+        for field in fields:
+            _check_column(piece, schema, field)
+        others = tuple(name for name in dict.fromkeys(schema.names) if name not in fields) if meta else ()
+        reader = _Reader(piece, given, table, fields, others, meta, size, limits)
+        wanted = range(piece.start, piece.stop) if piece.stop else range(table.num_row_groups)
+        first = 1 + sum(table.metadata.row_group(group).num_rows for group in range(wanted.start))
+        for group in wanted:
+            yield from _group(reader, group, first)
+            first += table.metadata.row_group(group).num_rows
+
+
+def _opened(piece: Piece) -> pq.ParquetFile:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    path = piece.file.path
+    try:
+        return pq.ParquetFile(path, pre_buffer=False, buffer_size=_BUFFER)
+    except pa.ArrowException:
+        raise
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error}). Correct its permissions or remove it.") from error
+
+
+def _check_column(piece: Piece, schema: pa.Schema, field: str) -> None:
+    path = piece.file.path
+    if schema.names.count(field) != 1:
+        has = "has several columns" if field in schema.names else "has no column"
+        raise DataError(
+            f"{path} {has} {field!r}; it has {', '.join(schema.names)}. Name the text column with text: NAME."
+        )
+    kind = schema.field(field).type
+    if not holds_strings(kind):
+        raise DataError(
+            f"The column {field!r} of {path} holds {kind}, not strings. Name the text column with text: NAME."
+        )
+
+
+def _group(reader: _Reader, group: int, first: int) -> Iterator[RowBatch]:
+    """The rows of one row group, whose first row is ``first``."""
+    import pyarrow as pa
+
+    about = reader.table.metadata.row_group(group)
+    bomb = _bomb(reader, about)
+    if bomb is not None:
+        yield from _damaged(reader, f"row group {group} {bomb}", first, about.num_rows)
+        return
+    count, done = _rows_at_once(reader, about), 0
+    beside = _Beside(reader, group, count) if reader.others else None
+    try:
+        for batch in reader.table.iter_batches(
+            count, row_groups=[group], columns=list(reader.fields), use_threads=False
+        ):
+            others = beside.next(batch.num_rows) if beside is not None else None
+            yield _as_rows(reader, batch, first + done, others)
+            done += batch.num_rows
+        if done < about.num_rows:
+            raise pa.ArrowInvalid(f"it ends after {done} of its {about.num_rows} rows")
+    except (OSError, pa.ArrowException) as error:
+        reason = f"row group {group} is damaged ({_first_line(error)})"
+        yield from _damaged(reader, reason, first + done, about.num_rows - done)
+
+
+def _columns(reader: _Reader, about: Any) -> list[Any]:
+    """What the group's metadata says of the text columns."""
+    names = [reader.table.schema.column(n).path for n in range(about.num_columns)]
+    return [about.column(names.index(field)) for field in reader.fields if field in names]
+
+
+def _rows_at_once(reader: _Reader, about: Any) -> int:
+    columns = _columns(reader, about)
+    held = sum(max(0, column.total_uncompressed_size) for column in columns)
+    most = _MOST_REPEATED if any(column.has_dictionary_page for column in columns) else _MOST_ROWS
+    return int(min(most, max(1, about.num_rows * reader.size // max(1, held))))
+
+
+def _bomb(reader: _Reader, about: Any) -> str | None:
+    """Why a row group is not even begun: it claims more than anybody packs into so few bytes."""
+    for column in _columns(reader, about):
+        packed, unpacked = max(1, column.total_compressed_size), column.total_uncompressed_size
+        if unpacked > reader.limits.most(packed):
+            return f"says it unpacks to {unpacked:,} bytes, more than {reader.limits.told} its size"
+        if about.num_rows > max(_FREE_ROWS, reader.limits.inflation * packed):
+            return f"says it holds {about.num_rows:,} rows in {packed:,} bytes"
+    return None
+
+
+class _Beside:
+    """The other columns of a row group, read beside the text; where they are damaged, that is what meta says."""
+
+    def __init__(self, reader: _Reader, group: int, count: int) -> None:
+        self._group = group
+        self._batches: Iterator[pa.RecordBatch] | None = reader.table.iter_batches(
+            count, row_groups=[group], columns=list(reader.others), use_threads=False
+        )
+        self._told = ""
+
+    def next(self, rows: int) -> pa.Array:
+        """JSON of the next ``rows``."""
+        import pyarrow as pa
+
+        if self._batches is not None:
+            try:
+                batch = next(self._batches, None)
+                if batch is not None and batch.num_rows == rows:
+                    return as_json(batch)
+                self._told = dumps({"unreadable": f"row group {self._group} has columns of different lengths"})
+            except (OSError, pa.ArrowException) as error:
+                self._told = dumps({"unreadable": f"row group {self._group} is damaged ({_first_line(error)})"})
+            self._batches = None
+        return pa.array([self._told] * rows, pa.large_string())
+
+
+def _as_rows(reader: _Reader, batch: pa.RecordBatch, first: int, others: pa.Array | None) -> RowBatch:
+    """A decoded batch as rows; those that hold null, broken UTF-8 or too much are unreadable."""
+    import pyarrow as pa
+
+    columns = {field: as_large_binary(batch.column(field)) for field in reader.fields}
+    good, bad = np.ones(batch.num_rows, dtype=bool), {}
+    for field, column in columns.items():
+        for at, reason in _faults(field, column, reader.limits).items():
+            bad.setdefault(at, reason)
+            good[at] = False
+    strings = {field: kept(good, column).view(pa.large_string()) for field, column in columns.items()}
+    text, prompts, responses = _instruction(reader.given, strings)
+    if others is not None:
+        others = kept(good, others)
+    elif reader.meta:
+        others = pa.array(["{}"] * len(text), pa.large_string())
+    told = tuple(Unreadable(reader.name, first + at, bad[at]) for at in sorted(bad))
+    return RowBatch(reader.name, first + np.flatnonzero(good), text, others, told, prompts, responses)
+
+
+def _faults(field: str, column: pa.Array, limits: Limits) -> dict[int, str]:
+    """Why some values of a large binary column are no text."""
+    import pyarrow as pa
+
+    found: dict[int, str] = {}
+    if column.null_count:
+        found |= dict.fromkeys(np.flatnonzero(np.asarray(column.is_null())).tolist(), f"the field {field!r} is null")
+    lengths = np.diff(offsets(column.view(pa.large_string())))
+    for at in np.flatnonzero(lengths > limits.row).tolist():
+        found.setdefault(at, limits.too_long(int(lengths[at])))
+    for at, (byte, place) in broken(column).items():
+        found.setdefault(at, f"the field {field!r} is not UTF-8 (byte {byte:#04x} at {place})")
+    return found
+
+
+def _instruction(given: SourceOptions, strings: dict[str, pa.Array]) -> tuple[pa.Array, Any, Any]:
+    """Text, prompts and responses; the last two None where the source has no instruction rows."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if given.response is None:
+        return strings[given.text], None, None
+    feed = pa.scalar("\n", pa.large_string())
+    nothing = pa.scalar(None, pa.large_string())
+    parts = [pc.if_else(pc.equal(pc.binary_length(strings[name]), 0), nothing, strings[name]) for name in given.prompt]
+    prompts = pc.fill_null(pc.binary_join_element_wise(*parts, feed, null_handling="skip"), "")
+    responses = strings[given.response]
+    return pc.binary_join_element_wise(prompts, responses, feed), prompts, responses
+
+
+def _damaged(reader: _Reader, reason: str, first: int, count: int) -> Iterator[RowBatch]:
+    """``count`` unreadable rows; a single one where the count itself is not to be believed."""
+    if count > _FREE_ROWS:
+        reason, count = f"{reason}; it says it holds {count:,} rows, which are told as one", 1
+    for start in range(first, first + count, _TOLD):
+        rows = range(start, min(start + _TOLD, first + count))
+        yield nothing(
+            reader.name, [Unreadable(reader.name, row, reason) for row in rows], reader.given, meta=reader.meta
+        )
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
