@@ -1,0 +1,1 @@
+"""Curation beside datatrove, Data-Juicer and datasketch: `make bench-curate`."""
