@@ -208,7 +208,7 @@ _COMPUTE: dict[str, Callable[[Any, Any], Any]] = {
 def holds(node: Node, columns: Columns) -> Any:
     """Whether an expression without quantiles holds, ``(n,)`` bool, or one bool where it looks at no column."""
     if isinstance(node, Comparison):
-        values = [number(part, columns) for part in node.parts]
+        values = [number_of(part, columns) for part in node.parts]
         found = _COMPARE[node.signs[0]](values[0], values[1])
         for at, sign in enumerate(node.signs[1:], 1):
             found = found & _COMPARE[sign](values[at], values[at + 1])
@@ -220,7 +220,7 @@ def holds(node: Node, columns: Columns) -> Any:
     if isinstance(node, Not):
         return np.logical_not(holds(node.of, columns))
     if isinstance(node, Missing):
-        return np.isnan(number(node.of, columns))
+        return np.isnan(number_of(node.of, columns))
     assert isinstance(node, Labelled)
     values = columns[node.column]
     found = np.isin(values, np.array(node.codes, dtype=np.float64))
@@ -234,7 +234,7 @@ def _joined(join: Callable[[Any, Any], Any], parts: Sequence[Node], columns: Col
     return found
 
 
-def number(node: Node, columns: Columns) -> Any:
+def number_of(node: Node, columns: Columns) -> Any:
     """An expression's number, ``(n,)`` float64, or one float where it looks at no column; a truth is 0 or 1."""
     if isinstance(node, Number):
         return np.float64(node.value)
@@ -242,7 +242,7 @@ def number(node: Node, columns: Columns) -> Any:
         return columns[node.name]
     if isinstance(node, Arithmetic):
         with np.errstate(all="ignore"):
-            return _COMPUTE[node.sign](number(node.left, columns), number(node.right, columns))
+            return _COMPUTE[node.sign](number_of(node.left, columns), number_of(node.right, columns))
     if isinstance(node, PerCode):
         table = np.array([*node.values, np.nan])
         codes = columns[node.column] + 1

@@ -16,10 +16,22 @@ from annotated_types import Ge, Gt
 from numpy.typing import NDArray
 
 from mixwright.core.errors import StudyError
+from mixwright.curate.dedup.options import Near, Semantic
 from mixwright.curate.dedup.options import Options as DedupOptions
 from mixwright.curate.entries import Entry, entries, names_of_codes
 from mixwright.curate.expressions import (
-    LANGUAGE, SCOPES, Arithmetic, Column, Comparison, Every, Node, Number, Quantile, Vocabulary, columns_of, parse,
+    LANGUAGE,
+    SCOPES,
+    Arithmetic,
+    Column,
+    Comparison,
+    Every,
+    Node,
+    Number,
+    Quantile,
+    Vocabulary,
+    columns_of,
+    parse,
     quantiles_of,
 )  # fmt: skip
 from mixwright.curate.presets import preset
@@ -30,7 +42,7 @@ DUPLICATE = "exact_duplicate"
 NEAR = "near_duplicate"
 LINES = "duplicate_lines"
 SEMANTIC = "semantic_duplicate"
-EARLIER = "in_earlier_run"
+EARLIER = "earlier_run"
 
 _PERCENTILE = re.compile(r"p(?P<percent>\d+(?:\.\d+)?)(?:\s+per\s+(?P<scope>\w+))?\Z")
 
@@ -197,10 +209,9 @@ class Options:
     max_inflation: Annotated[float, Gt(1)] = 1000.0
 
     def __post_init__(self) -> None:
-        spoken = names_of_codes(self.entries).get(LANGUAGE, ())
         for language in self.languages:
-            if language not in spoken:
-                raise StudyError(f"languages: lang is never {language!r}.{_near(language, spoken)}")
+            if language not in self.languages_spoken:
+                raise StudyError(f"languages: lang is never {language!r}.{_near(language, self.languages_spoken)}")
         used = set(self.columns_needed)
         for entry in self.entries:
             if used & set(entry.columns):
@@ -218,6 +229,11 @@ class Options:
         """The signals that are measured: those always measured, those listed, those whose columns a rule names."""
         used = set(self.columns_needed)
         return tuple(entry for entry in self.entries if entry.wanted or used & set(entry.columns))
+
+    @cached_property
+    def languages_spoken(self) -> tuple[str, ...]:
+        """The names of the code numbers of the column ``lang``."""
+        return names_of_codes(self.entries).get(LANGUAGE, ())
 
     @cached_property
     def columns_needed(self) -> tuple[str, ...]:
@@ -340,6 +356,16 @@ class Options:
         dedup = self.dedup
         also = ((NEAR, dedup.near), (LINES, dedup.lines), (SEMANTIC, dedup.semantic), (EARLIER, dedup.against))
         return (UNREADABLE, *self.conditions, self.shares, DUPLICATE, *(name for name, wanted in also if wanted))
+
+    @property
+    def similar(self) -> dict[str, str]:
+        """For each rule on duplicates, in the order of the waterfall, what the similarity had to be (``""``: no number)."""
+        near = self.dedup.near if isinstance(self.dedup.near, Near) else Near()
+        semantic = self.dedup.semantic if isinstance(self.dedup.semantic, Semantic) else Semantic()
+        told = {NEAR: f"< {near.threshold:.10g}", SEMANTIC: f"< {semantic.threshold:.10g}"}
+        return {
+            name: told.get(name, "") for name in (DUPLICATE, NEAR, LINES, SEMANTIC, EARLIER) if name in self.waterfall
+        }
 
     def failing(self, values: Mapping[str, NDArray[np.float64]], rows: int) -> NDArray[np.bool_]:
         """Which of ``rows`` rows fail which bounds, ``(rows, len(rules))``."""

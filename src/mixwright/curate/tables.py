@@ -1,0 +1,94 @@
+"""The numbers of the rows of shards on disk, as deciding reads them: only the columns it needs, a row group at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mixwright.core.errors import DataError
+
+if TYPE_CHECKING:
+    import pyarrow.parquet as pq
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class SignalTable:
+    """The signals of one shard: ``files`` are Parquet files of the same rows, the first with ``id`` and all that is always
+    measured, others with what models scored. ``domain`` is what its documents are of; of a target, ``target`` is true."""
+
+    files: tuple[Path, ...]
+    source: str
+    domain: str
+    target: bool = False
+
+    @property
+    def group(self) -> str:
+        """Over whose rows its percentiles are taken: the domain's, or those of a target alone."""
+        return f"targets/{self.source}" if self.target else self.domain
+
+    @cached_property
+    def rows(self) -> int:
+        """How many rows it has. DataError if its files do not agree."""
+        counts = [_open(file).metadata.num_rows for file in self.files]
+        if len(set(counts)) > 1:
+            raise DataError(
+                f"{self.files[0]} has {counts[0]} rows and {self.files[-1]} {counts[-1]}: they are not of one run; "
+                "curate again."
+            )
+        return int(counts[0])
+
+    def columns(self, names: Sequence[str]) -> dict[str, Floats]:
+        """The named columns, ``(n,)`` each. Memory: 8 bytes a row and column."""
+        found: dict[str, Floats] = {}
+        for file in self.files:
+            if len(found) < len(names):
+                found |= _read(file, [name for name in names if name not in found])
+        missing = [name for name in names if name not in found]
+        if missing:
+            raise DataError(f"{self.files[0].parent} has no signal {missing[0]!r}: it was not measured; curate again.")
+        return found
+
+
+def _open(file: Path) -> pq.ParquetFile:
+    import pyarrow.parquet as pq
+
+    try:
+        return pq.ParquetFile(file)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{file} is no readable Parquet file ({error}); curate again.") from error
+
+
+def _read(file: Path, names: Sequence[str]) -> dict[str, Floats]:
+    """Those of the named columns that a file has."""
+    with _open(file) as table:
+        held = [name for name in names if name in table.schema_arrow.names]
+        if not held:
+            return {}
+        read = table.read(columns=held, use_threads=False)
+    return {name: _floats(read[name]) for name in held}
+
+
+def _floats(column: object) -> Floats:
+    values: Floats = column.to_numpy().astype(np.float64, copy=False)  # type: ignore[attr-defined]
+    return values
+
+
+def find_tables(folder: Path) -> Iterator[SignalTable]:
+    """The tables of a finished curation: every shard of every source and target, in order."""
+    from mixwright.store.artifact import read_json
+
+    summary = read_json(folder / "summary.json")
+    for kind in ("sources", "targets"):
+        for source, row in summary[kind].items():
+            for file in sorted((folder / "signals" / source).glob("[0-9]*.parquet")):
+                if file.name.count(".") == 1:
+                    scored = sorted(file.parent.glob(f"{file.stem}.*.parquet"))
+                    yield SignalTable((file, *scored), source, row["domain"], kind == "targets")
