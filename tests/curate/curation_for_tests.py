@@ -29,8 +29,18 @@ def run(
     engine: Engine = HERE,
     work: str = "work",
 ) -> tuple[dict[str, Any], Draft]:
-    draft = Workspace(base / work).draft("curate", "key")
-    return curate(sources, targets, options, base=base, draft=draft, engine=engine), draft
+    draft, measured = (Workspace(base / work).draft(stage, "key") for stage in ("curate", "measure"))
+    return curate(sources, targets, options, base=base, draft=draft, engine=engine, measured=measured), draft
+
+
+def measured_of(draft: Draft) -> Path:
+    """Where ``run`` measured what it wrote into ``draft``."""
+    return draft.path.parent.parent / "measure" / draft.path.name
+
+
+def both(draft: Draft) -> dict[str, str]:
+    """Every file of what ``run`` measured and wrote that sealing would keep."""
+    return hashes(draft.path) | {f"measured/{name}": value for name, value in hashes(measured_of(draft)).items()}
 
 
 def hashes(folder: Path) -> dict[str, str]:
@@ -76,3 +86,16 @@ class Counting(Stopping):
     ) -> Iterator[Outcome]:
         self.names += [task.name for task in tasks]
         return super().run(tasks, on_progress)
+
+
+class Processes(Stopping):
+    """Worker processes, also where curation would take threads."""
+
+    def __init__(self, workers: int) -> None:
+        super().__init__(10**6)
+        self.engine = LocalEngine(workers)
+
+    def run(
+        self, tasks: Sequence[Task], on_progress: Callable[[str, float, dict[str, Any]], None] | None = None
+    ) -> Iterator[Outcome]:
+        return self.engine.run(tasks, on_progress)

@@ -1,5 +1,6 @@
 """Curation as a whole: what is kept, what the ledger says, and that nothing is lost or done twice."""
 
+import importlib
 import itertools
 import json
 import re
@@ -10,17 +11,17 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from curation_for_tests import HERE, Counting, Stopping, hashes, jsonl, run
+from curation_for_tests import HERE, Counting, Processes, Stopping, both, hashes, jsonl, measured_of, run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mixwright.core.document import COLUMNS, document_id
 from mixwright.core.errors import DataError, StudyError
-from mixwright.curate import measuring
 from mixwright.curate.dedup.options import Options as DedupOptions
 from mixwright.curate.ledger import Ledger, check_balance
-from mixwright.curate.pipeline import Bounds, Options
+from mixwright.curate.pipeline import Bounds, Options, decide_and_write, measuring_key
 from mixwright.engine.local import LocalEngine
+from mixwright.store.artifact import Workspace
 from mixwright.store.documents import SourceOptions
 
 Small = tuple[Path, dict[str, SourceOptions], dict[str, SourceOptions]]
@@ -28,13 +29,14 @@ RULES = Options(rules={"words": Bounds(3, None), "chars": Bounds(2, 1000)})
 
 
 def rows(path: Path) -> list[dict[str, Any]]:
-    return pq.read_table(path).to_pylist()
+    """The rows of a file, or of the files of a folder in order; of one that is missing none."""
+    return pq.read_table(path, partitioning=None).to_pylist() if path.exists() else []
 
 
 def test_what_is_kept_and_why_the_rest_went(small: Small) -> None:
     base, sources, targets = small
     summary, draft = run(base, sources, targets, RULES)
-    zoo, arks = rows(draft.path / "documents/zoo.parquet"), rows(draft.path / "documents/arks.parquet")
+    zoo, arks = rows(draft.path / "documents/zoo"), rows(draft.path / "documents/arks")
     assert [row["text"][:15] for row in zoo] == [
         "word0 word1 wor", "a short one", "the cat sat on ", "an animal story", "another animal ",
     ]  # fmt: skip
@@ -42,10 +44,10 @@ def test_what_is_kept_and_why_the_rest_went(small: Small) -> None:
     assert [row["text"] for row in arks] == ["two by two they came"]
     assert tuple(zoo[0]) == COLUMNS
     assert zoo[0]["id"] == document_id("zoo", "zoo.jsonl", 0)
-    goal = rows(draft.path / "targets/goal.parquet")
+    goal = rows(draft.path / "targets/goal")
     assert [row["text"] for row in goal] == ["something else entirely"]
 
-    ledger = {(row["source"], row["row"]): row for row in rows(draft.path / "ledger.parquet")}
+    ledger = {(row["source"], row["row"]): row for row in rows(draft.path / "ledger")}
     assert {place: row["rules"] for place, row in ledger.items()} == {
         ("arks", 5): ["unreadable"], ("arks", 6): ["unreadable"],
         ("zoo", 4): ["exact_duplicate"], ("arks", 1): ["exact_duplicate"], ("arks", 4): ["exact_duplicate"],
@@ -72,11 +74,13 @@ def test_what_is_kept_and_why_the_rest_went(small: Small) -> None:
     assert [rule["rule"] for rule in summary["rules"]] == [
         "unreadable", "words", "chars", "shares_13gram", "exact_duplicate"
     ]  # fmt: skip
-    assert summary["rules"][1] == {"rule": "words", "signal": "words", "min": 3, "max": None}
+    assert {key: summary["rules"][1][key] for key in ("rule", "signal", "min", "max")} == {
+        "rule": "words", "signal": "words", "min": 3, "max": None
+    }  # fmt: skip
     samples = {(row["source"], row["row"]): row["start"] for row in summary["samples"]}
     assert samples["arks", 5] == "not json"
     assert samples["arks", 3] == "x"
-    measured = rows(draft.path / "signals/arks.parquet")
+    measured = rows(measured_of(draft) / "signals/arks")
     assert len(measured) == 4
     assert measured[2]["words"] == 1
 
@@ -85,7 +89,7 @@ def test_the_first_declared_source_keeps(small: Small) -> None:
     base, sources, targets = small
     backwards = dict(reversed(sources.items()))
     _, draft = run(base, backwards, targets, RULES)
-    texts = [row["text"] for row in rows(draft.path / "documents/arks.parquet")]
+    texts = [row["text"] for row in rows(draft.path / "documents/arks")]
     assert "the cat sat on the mat" in texts
     assert len(texts) == 3
 
@@ -126,9 +130,9 @@ def test_in_is_kept_and_dropped(
     targets = {"t": jsonl(base / "t.jsonl", target)}
     options = Options(rules=rules, dedup=DedupOptions(exact=dedup), target_ngram=2)
     summary, draft = run(base, sources, targets, options)
-    kept = {name: rows(draft.path / f"documents/{name}.parquet") for name in sources}
-    kept["t"] = rows(draft.path / "targets/t.parquet")
-    ledger = rows(draft.path / "ledger.parquet")
+    kept = {name: rows(draft.path / f"documents/{name}") for name in sources}
+    kept["t"] = rows(draft.path / "targets/t")
+    ledger = rows(draft.path / "ledger")
     given_texts = {**{f"s{n}": part for n, part in enumerate(texts)}, "t": target}
     ids = {row["id"] for part in kept.values() for row in part}
     for name, part in given_texts.items():
@@ -182,68 +186,81 @@ def test_a_ledger_that_does_not_balance_is_refused(small: Small) -> None:
     base, sources, targets = small
     _, draft = run(base, sources, targets, RULES)
     counted = Ledger(RULES.waterfall)
-    for row in rows(draft.path / "ledger.parquet"):
+    for row in rows(draft.path / "ledger"):
         for which in (counted.dropped, counted.first):
             names = row["rules"] if which is counted.dropped else row["rules"][:1]
             which.setdefault(row["source"], Counter()).update(names)
-    files = [draft.path / f"documents/{name}.parquet" for name in ("zoo", "arks")] + [
-        draft.path / "targets/goal.parquet"
-    ]
+    files = [draft.path / f"documents/{name}" for name in ("zoo", "arks")] + [draft.path / "targets/goal"]
     read = {"zoo": 4, "arks": 6, "more": 2, "goal": 3}
-    check_balance(draft.path / "ledger.parquet", files, read, counted)
+    check_balance(draft.path / "ledger", files, read, counted)
     with pytest.raises(AssertionError, match=r"arks: kept \+ dropped is 6, but 7"):
-        check_balance(draft.path / "ledger.parquet", files, read | {"arks": 7}, counted)
+        check_balance(draft.path / "ledger", files, read | {"arks": 7}, counted)
     with pytest.raises(AssertionError, match="distinct rows"):
-        check_balance(draft.path / "ledger.parquet", [*files, files[0]], read, counted)
+        check_balance(draft.path / "ledger", [*files, files[0]], read, counted)
     counted.dropped["arks"]["words"] += 1
     with pytest.raises(AssertionError, match="arks: failing words is 1, but 2"):
-        check_balance(draft.path / "ledger.parquet", files, read, counted)
+        check_balance(draft.path / "ledger", files, read, counted)
 
 
-@pytest.mark.parametrize("finished", range(4))
-def test_interrupted_between_sources(small: Small, finished: int) -> None:
+TASKS = [
+    *("goal/00000", "zoo/00000", "arks/00000", "more/00000"),
+    *("write zoo/00000", "write arks/00000", "write more/00000", "write goal/00000"),
+]
+
+
+@pytest.mark.parametrize("finished", range(len(TASKS)))
+def test_interrupted_between_shards(small: Small, finished: int) -> None:
     base, sources, targets = small
     _, whole = run(base, sources, targets, RULES, work="whole")
     with pytest.raises(KeyboardInterrupt):
         run(base, sources, targets, RULES, engine=Stopping(finished))
     engine = Counting()
     _, draft = run(base, sources, targets, RULES, engine=engine)
-    assert engine.names == ["goal", "zoo", "arks", "more"][finished:]
-    assert hashes(draft.path) == hashes(whole.path)
+    assert engine.names == TASKS[finished:]
+    assert both(draft) == both(whole)
 
 
-@pytest.mark.parametrize("place", ["marker", "summary"])
-def test_interrupted_within_a_source_or_while_writing(
-    small: Small, place: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("module", "file", "left"),
+    [
+        ("measuring", "shards/arks/00000.json", TASKS[2:]),
+        ("pipeline", "measured.json", TASKS[4:]),
+        ("writing", "written/00001.json", TASKS[5:]),
+        ("pipeline", "summary.json", []),
+    ],
+)
+def test_interrupted_before_what_comes_last(
+    small: Small, module: str, file: str, left: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from mixwright.curate import pipeline
-
+    """Everything of a shard is written but its marker, or everything but the summary."""
     base, sources, targets = small
     _, whole = run(base, sources, targets, RULES, work="whole")
-    module = measuring if place == "marker" else pipeline
-    real = module.write_json
+    room = importlib.import_module(f"mixwright.curate.{module}")
+    real = room.write_json
 
     def stop(path: Path, value: Any) -> None:
-        if path.name in ("arks.json", "summary.json"):
+        if path.as_posix().endswith(file):
             raise KeyboardInterrupt
         real(path, value)
 
-    monkeypatch.setattr(module, "write_json", stop)
+    monkeypatch.setattr(room, "write_json", stop)
     with pytest.raises(KeyboardInterrupt):
-        run(base, sources, targets, RULES)
+        run(base, sources, targets, RULES, engine=Counting())
     monkeypatch.undo()
     engine = Counting()
     _, draft = run(base, sources, targets, RULES, engine=engine)
-    assert engine.names == ({"marker": ["zoo", "arks", "more"], "summary": []}[place])  # arks is the dearest
-    assert hashes(draft.path) == hashes(whole.path)
+    assert engine.names == left
+    assert both(draft) == both(whole)
 
 
-def test_same_bytes_with_two_processes(small: Small) -> None:
+def test_same_bytes_with_two_threads_and_two_processes(small: Small) -> None:
     base, sources, targets = small
     _, one = run(base, sources, targets, RULES, work="one")
     _, two = run(base, sources, targets, RULES, work="two", engine=LocalEngine(2))
-    assert hashes(one.path) == hashes(two.path)
-    assert not any(name.startswith(".") for name in hashes(one.path))
+    assert both(one) == both(two)
+    _, apart = run(base, sources, targets, RULES, work="apart", engine=Processes(2))
+    assert both(one) == both(apart)
+    assert not any(name.startswith(".") for name in both(one))
 
 
 def test_sealed_without_the_work_folder(small: Small) -> None:
@@ -251,9 +268,26 @@ def test_sealed_without_the_work_folder(small: Small) -> None:
     _, draft = run(base, sources, targets, RULES)
     sealed = draft.seal(settings={}, inputs={})
     assert sorted(sealed.manifest["files"]) == [
-        "documents/arks.parquet", "documents/zoo.parquet", "ledger.parquet", "signals/arks.parquet",
-        "signals/goal.parquet", "signals/more.parquet", "signals/zoo.parquet", "summary.json", "targets/goal.parquet",
+        "documents/arks/00001.parquet", "documents/zoo/00000.parquet", "documents/zoo/00002.parquet",
+        "ledger/00000.parquet", "ledger/00001.parquet", "ledger/00003.parquet", "summary.json",
+        "targets/goal/00003.parquet",
     ]  # fmt: skip
+
+
+def test_other_thresholds_measure_nothing_again(small: Small) -> None:
+    base, sources, targets = small
+    _, draft = run(base, sources, targets, RULES)
+    engine = Counting()
+    again = Workspace(base / "work").draft("curate", "other")
+    other = Options(rules={"words": Bounds(4, None)})
+    assert measuring_key(other) == measuring_key(RULES)
+    assert measuring_key(Options(target_ngram=5)) != measuring_key(RULES)
+    summary = decide_and_write(measured_of(draft), sources, targets, other, base=base, draft=again, engine=engine)
+    assert all(name.startswith("write ") for name in engine.names)
+    assert summary["sources"]["zoo"]["dropped"]["words"] == 1
+    fresh, whole = run(base, sources, targets, other, work="fresh")
+    assert summary == fresh
+    assert hashes(again.path) == hashes(whole.path)
 
 
 def test_a_source_of_unreadable_rows_only(tmp_path: Path) -> None:
@@ -262,7 +296,7 @@ def test_a_source_of_unreadable_rows_only(tmp_path: Path) -> None:
     summary, draft = run(tmp_path, {"bad": SourceOptions("bad.txt"), "good": good}, {}, Options())
     assert summary["sources"]["bad"]["kept"] == {"documents": 0, "bytes": 0}
     assert summary["sources"]["bad"]["dropped"]["unreadable"] == 1
-    assert rows(draft.path / "documents/bad.parquet") == []
+    assert rows(draft.path / "documents/bad") == []
 
 
 def test_progress_names_the_sources(small: Small) -> None:
@@ -282,7 +316,7 @@ def test_progress_names_the_sources(small: Small) -> None:
 def test_wrong_settings() -> None:
     with pytest.raises(StudyError, match=r"No signal measures 'wrods'.* Did you mean 'words'\?"):
         Options(rules={"wrods": Bounds(1)})
-    with pytest.raises(StudyError, match="min must not be above its max; got 3 and 2"):
+    with pytest.raises(StudyError, match="min must not be above its max; got 3.0 and 2.0"):
         Bounds(3, 2)
     with pytest.raises(StudyError, match="needs a finite min"):
         Bounds()

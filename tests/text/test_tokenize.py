@@ -21,7 +21,7 @@ from mixwright.engine.task import Engine
 from mixwright.store.artifact import Draft, Workspace, read_json
 from mixwright.store.tokens import TokenStore
 from mixwright.text.encode import SHARD_BYTES
-from mixwright.text.scan import as_keys, held_out
+from mixwright.text.scan import as_keys, held_out, parts_of
 from mixwright.text.tokenize import tokenize
 from mixwright.text.tokenizer import Options, load
 
@@ -72,7 +72,7 @@ def test_every_text_is_in_one_store(folder: Path) -> None:
     for domain in corpus.domains:
         train, val = (TokenStore.open(draft.path / part / domain.name) for part in ("train", "val"))
         kept, apart = (texts_of(store, draft.path / "tokenizer.json") for store in (train, val))
-        whole = pq.read_table(folder / f"documents/{domain.name}.parquet")["text"].to_pylist()
+        whole = pq.read_table(folder / f"documents/{domain.name}")["text"].to_pylist()
         assert sorted(kept + apart) == sorted(whole)
         assert not set(kept) & set(apart)
         assert kept == [text for text in whole if text in set(kept)]
@@ -140,9 +140,32 @@ def test_interrupted_between_tasks(folder: Path, finished: int) -> None:
 def grouped(folder: Path, rows: int) -> Path:
     """The same documents in row groups of ``rows``, as larger corpora have them."""
     for file in folder.rglob("*.parquet"):
-        if file.parent.name in ("documents", "targets"):
+        if file.parent.parent.name in ("documents", "targets"):
             pq.write_table(pq.read_table(file), file, row_group_size=rows)
     return folder
+
+
+def split(folder: Path) -> Path:
+    """The same documents in several files."""
+    for file in [file for file in folder.rglob("*.parquet") if file.parent.parent.name in ("documents", "targets")]:
+        table = pq.read_table(file)
+        for number, start in enumerate(range(0, table.num_rows, 7)):
+            pq.write_table(table.slice(start, 7), file.with_name(f"{number:05d}.parquet"), row_group_size=3)
+        (file.parent / ".half.parquet").write_bytes(b"not believed")
+    return folder
+
+
+def test_files_and_row_groups_change_nothing(folder: Path) -> None:
+    _, one = encode(folder, "one", shard_bytes=1100)
+    _, many = encode(split(folder), "many", shard_bytes=1100)
+    assert hashes(many.path) == hashes(one.path)
+
+
+def test_a_single_file_and_a_missing_one(tmp_path: Path) -> None:
+    assert parts_of(tmp_path / "nowhere") == ()
+    (tmp_path / "one.parquet").touch()
+    assert parts_of(tmp_path / "one.parquet") == (tmp_path / "one.parquet",)
+    assert parts_of(tmp_path) == (tmp_path / "one.parquet",)
 
 
 def test_several_shards_hold_what_one_would(folder: Path) -> None:
@@ -150,7 +173,7 @@ def test_several_shards_hold_what_one_would(folder: Path) -> None:
     engine = Counting()
     many, draft = encode(grouped(folder, 5), "many", engine=engine, shard_bytes=1100)
     assert (many.domains, many.tokenizer) == (one.domains, one.tokenizer)
-    assert "zeta 3/4" in engine.names
+    assert "zeta 3/5" in engine.names
     for place in ("train/zeta", "train/alpha", "val/zeta", "val/alpha", "target/goal"):
         store, same = TokenStore.open(draft.path / place), TokenStore.open(whole.path / place)
         assert store.ids.tolist() == same.ids.tolist()
@@ -158,7 +181,7 @@ def test_several_shards_hold_what_one_would(folder: Path) -> None:
         assert store.manifest["text_bytes"] == same.manifest["text_bytes"]
         assert store.manifest["documents"] == same.manifest["documents"]
         store.check()
-    assert len(TokenStore.open(draft.path / "train/zeta").shards) == 4
+    assert len(TokenStore.open(draft.path / "train/zeta").shards) == 5
     assert hashes(encode(folder, "two", engine=LocalEngine(2), shard_bytes=1100)[1].path) == hashes(draft.path)
 
 
@@ -174,7 +197,7 @@ def test_finished_shards_are_kept_and_half_written_ones_not_believed(folder: Pat
     (train / ".002.bin.17.tmp").write_bytes(b"half")
     engine = Counting()
     _, draft = encode(folder, engine=engine, shard_bytes=1100)
-    assert [name for name in engine.names if "zeta" in name] == ["zeta 2/4", "zeta 3/4", "zeta 4/4", "seal zeta"]
+    assert [name for name in engine.names if "zeta" in name] == [*(f"zeta {n}/5" for n in range(2, 6)), "seal zeta"]
     assert hashes(draft.path) == hashes(whole.path)
     assert not list((draft.path / "train/zeta").glob(".*"))
 

@@ -1,139 +1,256 @@
-"""The task of one source or target: read every row, measure it, note which n-grams of the targets its text holds.
+"""The task of one shard: read every row, measure it in one pass, note what dedup and decontamination need.
 
-What it leaves in the work folder, the marker last: ``<name>.rows.parquet`` (readable rows with text),
-``<name>.unreadable.parquet``, ``<name>.grams.npy`` (a target: all its n-grams; a source: those of the targets' n-grams
-that its passing rows hold; distinct hashes) and ``<name>.json``; and ``signals/<name>.parquet`` beside the work folder.
+What measuring leaves in its folder (a task leaves its marker last, ``measured.json`` comes when all shards are there):
+
+    signals/<source>/<number>.parquet      a line per readable row, in reading order: id, path, row (from 1), bytes,
+                                           text_hash, and every signal's columns
+    unreadable/<source>/<number>.parquet   path, row, reason, start of each row that cannot be read; none: no file
+    grams/<source>/<number>.parquet        n-grams of the targets that its rows hold (of a target: all): row (from 0 in
+                                           the signals file), gram, word (the first, counted in the text); none: no file
+    measured.json                          shards and what was counted
+    .work/prepared/<signal>/, .work/shards/<source>/<number>.json, .work/targets.npy
 """
 
 from __future__ import annotations
 
+import contextlib
+import json
+import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mixwright.core.document import document_id, text_hash
-from mixwright.curate.decontaminate import Growing, Hashes, HashSet, ngrams
+from mixwright.core.document import document_ids
+from mixwright.curate.decontaminate import HashSet
+from mixwright.curate.entries import Entry
+from mixwright.curate.hashing import hexes, text_hashes
 from mixwright.curate.rules import Options
-from mixwright.curate.signal import Floats, load, measure
+from mixwright.curate.shards import Shard
+from mixwright.curate.signal import Signal
+from mixwright.curate.texts import Texts
 from mixwright.engine.task import Progress
-from mixwright.store.artifact import read_json, write_json, written_aside
-from mixwright.store.documents import Batch, SourceOptions, find_files, read_rows
-from mixwright.store.parquet import TableWriter
+from mixwright.store.artifact import read_json, write_json
+from mixwright.store.parquet import BatchWriter
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-#: where measured sources wait inside the draft; the leading dot keeps them out of the sealed artifact
+    from mixwright.store.batches import RowBatch
+
+#: where what is not kept lies; the leading dot keeps it out of the sealed artifact
 WORK = ".work"
+#: bytes of text measured at once
+BATCH = 1 << 20
+#: bytes of a row group of signals
+_GROUP = 32 << 20
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What the task of one source left behind."""
+    """The folder that measuring leaves; see above. ``shard`` is a shard or its name."""
 
-    draft: Path
-    name: str
+    folder: Path
 
-    def file(self, ending: str) -> Path:
-        """A file of the work folder."""
-        return self.draft / WORK / f"{self.name}.{ending}"
+    def signals(self, shard: Shard | str) -> Path:
+        """Its signals."""
+        return self.folder / "signals" / f"{_name(shard)}.parquet"
 
-    @property
-    def done(self) -> bool:
-        """Whether the source is measured to the end."""
-        return self.file("json").is_file()
+    def unreadable(self, shard: Shard | str) -> Path:
+        """Its rows that cannot be read; no file where there are none."""
+        return self.folder / "unreadable" / f"{_name(shard)}.parquet"
 
-    @property
-    def facts(self) -> Mapping[str, Any]:
-        """``documents`` (rows, readable or not), ``bytes`` of readable text, ``files``, ``ignored`` files."""
-        facts: Mapping[str, Any] = read_json(self.file("json"))
-        return facts
+    def grams(self, shard: Shard | str) -> Path:
+        """Its n-grams of targets; no file where there are none."""
+        return self.folder / "grams" / f"{_name(shard)}.parquet"
 
-    @property
-    def grams(self) -> HashSet:
-        """The distinct n-grams it noted."""
-        return HashSet(np.load(self.file("grams.npy")))
+    def marker(self, shard: Shard | str) -> Path:
+        """What its task counted; the file is there when the shard is measured to the end."""
+        return self.folder / WORK / "shards" / f"{_name(shard)}.json"
 
     @property
-    def signals(self) -> Path:
-        """Its signals, a file of the artifact."""
-        return self.draft / "signals" / f"{self.name}.parquet"
+    def prepared(self) -> Path:
+        """A folder per signal with what it prepared."""
+        return self.folder / WORK / "prepared"
+
+    @property
+    def targets(self) -> Path:
+        """The distinct n-grams of all targets, sorted."""
+        return self.folder / WORK / "targets.npy"
+
+    @property
+    def summary(self) -> Path:
+        """Shards and counts; the file is there when everything is measured."""
+        return self.folder / "measured.json"
 
 
-def rows_schema() -> pa.Schema:
-    """Readable rows in the work folder."""
+def _name(shard: Shard | str) -> str:
+    return shard if isinstance(shard, str) else shard.name
+
+
+def signals_schema(columns: Sequence[str]) -> pa.Schema:
+    """The columns of a file of signals."""
     import pyarrow as pa
 
-    texts = [(name, pa.string()) for name in ("id", "path", "text_hash", "meta")]
-    return pa.schema([*texts, ("row", pa.int64()), ("bytes", pa.int64()), ("text", pa.large_string())])
+    fixed = [
+        ("id", pa.string()), ("path", pa.string()), ("row", pa.int64()), ("bytes", pa.int64()),
+        ("text_hash", pa.string()),
+    ]  # fmt: skip
+    return pa.schema([*fixed, *((column, pa.float64()) for column in columns)])
 
 
 def unreadable_schema() -> pa.Schema:
-    """Unreadable rows in the work folder."""
+    """The columns of a file of unreadable rows."""
     import pyarrow as pa
 
     return pa.schema([("path", pa.string()), ("row", pa.int64()), ("reason", pa.string()), ("start", pa.string())])
 
 
-def measure_source(
-    progress: Progress,
-    *,
-    name: str,
-    source: Mapping[str, Any],
-    base: str,
-    draft: str,
-    options: Mapping[str, Any],
-    targets: Sequence[str] | None,
-) -> dict[str, Any]:
-    """Read and measure one source; ``targets`` are the measured targets to compare with, None for a target itself."""
+def grams_schema() -> pa.Schema:
+    """The columns of a file of n-grams."""
     import pyarrow as pa
 
-    measured, given, rules = Measured(Path(draft), name), SourceOptions(**source), Options.from_dict(options)
-    watched = None if targets is None else HashSet.of(*(Measured(Path(draft), t).grams.members for t in targets))
-    files, ignored = find_files(given, Path(base))
-    signal_schema = pa.schema([("id", pa.string()), *((column, pa.float64()) for column in load(rules.signals))])
-    grams, size = Growing(), 0
-    with (
-        TableWriter(measured.file("rows.parquet"), rows_schema()) as rows,
-        TableWriter(measured.file("unreadable.parquet"), unreadable_schema()) as unreadable,
-        TableWriter(measured.signals, signal_schema) as signals,
-    ):
-        for batch in read_rows(given, Path(base)):
-            values = measure([row.text for row in batch.rows], rules.signals)
-            size += _put(batch, name, values, rows, signals)
-            for bad in batch.unreadable:
-                unreadable.add({"path": bad.path, "row": bad.row, "reason": bad.reason, "start": bad.start}, 200)
-            grams.add(_noted(batch, values, rules, watched))
-            progress(batch.fraction, documents=rows.rows, megabytes=round(size / 1e6, 1))
-    with written_aside(measured.file("grams.npy")) as path, path.open("wb") as stream:
-        np.save(stream, grams.members())
-    facts = {"documents": rows.rows + unreadable.rows, "bytes": size, "files": len(files), "ignored": ignored}
-    write_json(measured.file("json"), facts)
+    return pa.schema([("row", pa.int64()), ("gram", pa.uint64()), ("word", pa.int64())])
+
+
+def measure_shard(
+    progress: Progress, *, shard: Mapping[str, Any], folder: str, options: Mapping[str, Any], watch: bool
+) -> dict[str, Any]:
+    """Measure one shard into ``folder``; ``watch``: note which n-grams of the targets a source's rows hold.
+
+    Returns ``rows`` (readable), ``unreadable``, ``bytes`` of readable text. Memory: a decoded row group or the largest
+    row, some ten times a batch, and a row group of signals. Cost: see docs/curate.md.
+    """
+    part, place = Shard.from_dict(shard), Measured(Path(folder))
+    signals = opened(place, json.dumps(dict(options), sort_keys=True))
+    with contextlib.ExitStack() as stack:
+        out = _Files.open(part, place, signals, Options.from_dict(options), watch, stack)
+        whole, before = max(1, part.size), 0
+        for batch in part.batches(BATCH):
+            out.add(batch)
+            before += int(batch.texts.nbytes)
+            progress(min(1.0, before / whole), documents=out.rows + out.bad, megabytes=round(out.bytes / 1e6, 1))
+    facts = {"rows": out.rows, "unreadable": out.bad, "bytes": out.bytes}
+    write_json(place.marker(part), facts)
     return facts
 
 
-def _put(batch: Batch, name: str, values: Mapping[str, Floats], rows: TableWriter, signals: TableWriter) -> int:
-    """Write a batch's rows and signals; returns the bytes of its text."""
-    total = 0
-    for at, row in enumerate(batch.rows):
-        ident, size = document_id(name, row.path, row.row - 1), len(row.text.encode())
-        line = {"id": ident, "path": row.path, "text_hash": text_hash(row.text), "meta": row.meta, "row": row.row}
-        rows.add({**line, "bytes": size, "text": row.text}, size + len(row.meta))
-        signals.add({"id": ident, **{column: float(numbers[at]) for column, numbers in values.items()}})
-        total += size
-    return total
+@dataclass
+class _Files:
+    """The files of a shard as they are written."""
+
+    shard: Shard
+    place: Measured
+    signals: Sequence[tuple[Entry, Signal]]
+    ngram: int
+    watched: HashSet | None
+    stack: contextlib.ExitStack
+    rows: int = 0
+    bad: int = 0
+    bytes: int = 0
+    _writers: dict[Path, BatchWriter] = field(default_factory=dict)
+
+    @classmethod
+    def open(
+        cls, shard: Shard, place: Measured, signals: Sequence[tuple[Entry, Signal]], options: Options, watch: bool,
+        stack: contextlib.ExitStack,
+    ) -> _Files:  # fmt: skip
+        watched = HashSet(np.load(place.targets)) if watch and not shard.target else None
+        made = cls(shard, place, signals, options.target_ngram, watched, stack)
+        made._writer(place.signals(shard), made._schema)
+        return made
+
+    @property
+    def _schema(self) -> pa.Schema:
+        return signals_schema([column for entry, _ in self.signals for column in entry.columns])
+
+    def add(self, batch: RowBatch) -> None:
+        """Measure a batch and write what was found."""
+        if len(batch.rows):
+            texts = Texts(batch.texts, prompts=batch.prompts, responses=batch.responses)
+            self._writer(self.place.signals(self.shard), self._schema).add(self._measured(batch, texts))
+            self._note(texts)
+            self.rows += len(texts)
+            self.bytes += len(texts.data)
+        if batch.unreadable:
+            columns = [[getattr(bad, name) for bad in batch.unreadable] for name in ("path", "row", "reason", "start")]
+            self._put(self.place.unreadable(self.shard), unreadable_schema(), columns)
+            self.bad += len(batch.unreadable)
+
+    def _measured(self, batch: RowBatch, texts: Texts) -> pa.RecordBatch:
+        import pyarrow as pa
+
+        ids = document_ids(self.shard.source, batch.path, batch.rows - 1)
+        columns = [
+            hexes(ids), pa.repeat(pa.scalar(batch.path, pa.string()), len(texts)),
+            pa.array(batch.rows), pa.array(texts.bytes), hexes(text_hashes(texts)),
+        ]  # fmt: skip
+        for entry, signal in self.signals:
+            found = signal.measure(texts)
+            columns += [pa.array(found[column]) for column in entry.kind.columns]
+        return pa.record_batch(columns, schema=self._schema)
+
+    def _note(self, texts: Texts) -> None:
+        from mixwright.curate.decontaminate import ngrams
+
+        if self.shard.target:
+            grams = ngrams(texts, self.ngram)
+        elif self.watched is not None and len(self.watched.members):
+            grams = self.watched.grams(texts, self.ngram)
+        else:
+            return
+        if len(grams.hashes):
+            self._put(self.place.grams(self.shard), grams_schema(), [grams.text + self.rows, grams.hashes, grams.word])
+
+    def _put(self, path: Path, schema: pa.Schema, columns: Sequence[Any]) -> None:
+        import pyarrow as pa
+
+        arrays = [pa.array(values, kind) for values, kind in zip(columns, schema.types, strict=True)]
+        self._writer(path, schema).add(pa.record_batch(arrays, schema=schema))
+
+    def _writer(self, path: Path, schema: pa.Schema) -> BatchWriter:
+        if path not in self._writers:
+            writer = BatchWriter(path, schema, group_bytes=_GROUP, repeated=["path"])
+            self._writers[path] = self.stack.enter_context(writer)
+        return self._writers[path]
 
 
-def _noted(batch: Batch, values: Mapping[str, Floats], rules: Options, watched: HashSet | None) -> Hashes:
-    """The hashes to note: of a target (``watched`` None) all; of a source the watched ones in rows that pass."""
-    if watched is None:
-        return ngrams([row.text for row in batch.rows], rules.target_ngram).hashes
-    if not len(watched.members):
-        return watched.members
-    passing = np.flatnonzero(~rules.failing(values, len(batch.rows)).any(axis=1))
-    texts = [batch.rows[int(at)].text for at in passing]
-    hashes = ngrams(texts, rules.target_ngram).hashes
-    return hashes[watched.has(hashes)]
+_LOCK = threading.Lock()
+
+
+def opened(place: Measured, options: str) -> Sequence[tuple[Entry, Signal]]:
+    """The signals of the fused pass with what they prepared, kept for the next shard; ``options`` as JSON."""
+    ready = place.prepared / "ready"
+    with _LOCK:
+        return _opened(place, options, ready.stat().st_mtime_ns if ready.exists() else 0)
+
+
+@lru_cache(maxsize=2)
+def _opened(place: Measured, options: str, prepared: int) -> Sequence[tuple[Entry, Signal]]:
+    del prepared  # another time: other files
+    return [
+        (entry, entry.signal().opened(place.prepared / entry.name))
+        for entry in Options.from_dict(json.loads(options)).measured
+        if not entry.kind.scored
+    ]
+
+
+def merge_targets(place: Measured, shards: Sequence[Shard]) -> None:
+    """Put the distinct n-grams of all targets' shards into one file."""
+    import pyarrow.parquet as pq
+
+    from mixwright.store.artifact import written_aside
+
+    files = [path for shard in shards if (path := place.grams(shard)).is_file()]
+    merged = HashSet.of(*(pq.read_table(path, columns=["gram"])["gram"].to_numpy() for path in files))
+    with written_aside(place.targets) as aside, aside.open("wb") as stream:
+        np.save(stream, merged.members)
+
+
+def facts_of(place: Measured, shard: Shard) -> dict[str, Any]:
+    """What the task of a shard counted."""
+    found: dict[str, Any] = read_json(place.marker(shard))
+    return found

@@ -1,74 +1,163 @@
-"""measure -> decide -> dedup -> keep targets apart from training text, with a ledger line for every dropped row.
+"""The whole of curation over shards: plan, prepare, measure, decide, write, and the account that nothing is missing.
 
-A task per source reads and measures it (``measuring.py``); what needs all sources at once is decided afterwards
-(``deciding.py``) and written here. A measured source stays measured when the process is killed.
+``measure`` reads and measures every shard (``measuring.py``); no threshold is part of it. ``decide_and_write`` decides
+over all of them from the numbers alone (``deciding.py``) and reads again only to write (``writing.py``). What depends on
+a shard is a task of its own, whose marker is written last: after a kill, shards that have one are not done again.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mixwright.core.document import document_id
 from mixwright.core.errors import StudyError
-from mixwright.curate import ledger as account
-from mixwright.curate.deciding import Part, decide
-from mixwright.curate.ledger import Failure, Ledger, Place
-from mixwright.curate.measuring import Measured
-from mixwright.curate.rules import UNREADABLE, Bounds, Options
+from mixwright.curate.first_decisions import decide
+from mixwright.curate.measuring import WORK, Measured, facts_of, merge_targets
+from mixwright.curate.rules import Bounds, Options
+from mixwright.curate.shards import Shard, bytes_of, cut
+from mixwright.curate.writing import Curated
+from mixwright.engine.local import LocalEngine
 from mixwright.engine.task import Engine, Task
-from mixwright.store.artifact import Draft, write_json
-from mixwright.store.documents import SourceOptions, document_schema, find_files, fingerprint
-from mixwright.store.parquet import TableWriter
+from mixwright.store.artifact import Draft, read_json, write_atomic, write_json
+from mixwright.store.documents import SourceOptions, find_files, fingerprint
 
-__all__ = ["Bounds", "Options", "curate", "fingerprint"]
+__all__ = ["Bounds", "Options", "curate", "decide_and_write", "estimate", "fingerprint", "measure", "measuring_key"]
 
-SCHEMA = "mixwright/curation/1"
+SCHEMA = "mixwright/curation/2"
+MEASURED = "mixwright/measured/1"
 #: (source, target or stage; fraction 0..1; facts)
 OnProgress = Callable[[str, float, dict[str, Any]], None]
-#: megabytes a second one core reads and measures, for the cost of a task
-_MB_PER_SECOND = 6.0
+#: megabytes a second one core reads and measures, and reads and writes, for the cost of a task
+_MEASURED_MB, _WRITTEN_MB = 100.0, 200.0
+#: the least time between two messages of one source, seconds
+_SAID_EVERY = 0.2
+#: options that only deciding needs: changing them measures nothing again
+_DECIDING = ("presets", "rules", "keep", "domains", "languages")
+Named = Mapping[str, SourceOptions]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The shards of all sources, then those of all targets, and per source how many files it has and ignores."""
+
+    shards: tuple[Shard, ...]
+    files: Mapping[str, tuple[int, int]]
+
+    @classmethod
+    def of(cls, sources: Named, targets: Named, options: Options, base: Path) -> Plan:
+        """Cut the files; raises DataError as ``find_files``. Cost: see ``shards.cut``."""
+        size = bytes_of(options.shard, "curate.shard")
+        shards: list[Shard] = []
+        files = {}
+        for named in (sources, targets):
+            for name, given in named.items():
+                found, ignored = find_files(given, base.resolve())
+                files[name] = (len(found), ignored)
+                shards += cut(name, given, found, size, order=len(shards), target=named is targets)
+        return cls(tuple(shards), files)
 
 
 def curate(
-    sources: Mapping[str, SourceOptions],
-    targets: Mapping[str, SourceOptions],
-    options: Options,
-    *,
-    base: Path,
-    draft: Draft,
-    engine: Engine,
-    on_progress: OnProgress | None = None,
-) -> dict[str, Any]:
+    sources: Named, targets: Named, options: Options, *, base: Path, draft: Draft, engine: Engine,
+    on_progress: OnProgress | None = None, measured: Draft | None = None,
+) -> dict[str, Any]:  # fmt: skip
     """Write the curate artifact into ``draft.path`` (the caller seals it) and return its summary.
 
-    Relative paths start at ``base``. Called again on the same draft after any interruption it measures only what was
-    not measured and writes the same bytes, whatever the engine's workers. Raises StudyError for names that cannot name
-    files, DataError for sources that cannot be found or opened. Cost: about 6 MB/s a core.
+    ``measured`` is the draft of what is measured, to be kept for other thresholds; without one it lies in the work folder
+    and goes with it. Relative paths start at ``base``. Called again on the same draft after any interruption it does only
+    the shards that were not finished and writes the same bytes, whatever the engine's workers. Raises StudyError for names
+    that cannot name files, DataError for sources that cannot be found or opened.
+    """
+    folder = measured.path if measured is not None else draft.path / WORK / "measured"
+    more: dict[str, Any] = {"base": base, "engine": engine, "on_progress": on_progress}
+    measure(sources, targets, options, folder=folder, **more)
+    return decide_and_write(folder, sources, targets, options, draft=draft, **more)
+
+
+def measure(
+    sources: Named, targets: Named, options: Options, *, base: Path, folder: Path, engine: Engine,
+    on_progress: OnProgress | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """Measure every row of all sources and targets into ``folder``; returns what ``measured.json`` says.
+
+    Thresholds change nothing of it: see ``measuring_key``. Resumed, raises and reads paths as ``curate``.
     """
     _check_names(sources, targets)
+    place = Measured(folder.resolve())
+    if place.summary.is_file():
+        return dict(read_json(place.summary))
+    plan = Plan.of(sources, targets, options, base)
+    _prepare(place, options, base)
+    engine = _engine(engine, options)
+    told = _Told({**sources, **targets}, plan.shards, on_progress)
+    common = {"folder": str(place.folder), "options": options.to_dict()}
+    mine = [shard for shard in plan.shards if shard.target]
+    if mine and not place.targets.is_file():
+        _run(engine, [_measuring(shard, common, False) for shard in mine if not place.marker(shard).is_file()], told)
+        merge_targets(place, mine)
+    rest = [shard for shard in plan.shards if not place.marker(shard).is_file()]
+    _run(engine, [_measuring(shard, common, bool(mine)) for shard in rest], told)
+    summary = {
+        "schema": MEASURED,
+        "sources": {name: {"files": count, "ignored": ignored} for name, (count, ignored) in plan.files.items()},
+        "shards": [{"name": shard.name, **facts_of(place, shard)} for shard in plan.shards],
+    }
+    write_json(place.summary, summary)
+    return summary
+
+
+def decide_and_write(
+    measured: Path, sources: Named, targets: Named, options: Options, *, base: Path, draft: Draft, engine: Engine,
+    on_progress: OnProgress | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """Decide from what is measured, and write documents, targets, ledger and summary into ``draft.path``.
+
+    Resumed and raises as ``curate``.
+    """
+    _check_names(sources, targets)
+    place, out = Measured(measured.resolve()), Curated(draft.path.resolve())
+    counted = {facts["name"]: facts for facts in read_json(place.summary)["shards"]}
+    plan = Plan.of(sources, targets, options, base)
     report = on_progress or (lambda *_: None)
-    common = {"base": str(base.resolve()), "draft": str(draft.path.resolve()), "options": options.to_dict()}
-    _measure(targets, common | {"targets": None}, draft.path, base, engine, report)
-    _measure(sources, common | {"targets": list(targets)}, draft.path, base, engine, report)
-    parts = [
-        Part.load(Measured(draft.path, name), given.domain or name, options, target=named is targets)
-        for named in (sources, targets)
-        for name, given in named.items()
-    ]
     report("decide", 0.0, {})
-    decide(parts, options)
-    written = Ledger(options.waterfall)
-    kept = _write(parts, options, draft.path, written, report)
-    summary = _summary({**sources, **targets}, parts, options, written, kept)
+    for decided in decide(place, plan.shards, options):
+        decided.save(out.decided(decided.shard))
+    common = {"measured": str(place.folder), "folder": str(out.folder), "options": options.to_dict()}
+    waiting = [shard for shard in plan.shards if not out.marker(shard).is_file()]
+    told = _Deciding(plan.shards, report)
+    _run(_engine(engine, options), [_writing(shard, common) for shard in waiting], told)
+    written = [read_json(out.marker(shard)) for shard in plan.shards]
+    for shard, facts in zip(plan.shards, written, strict=True):
+        _check(shard, counted[shard.name], facts)
+    summary = _summary({**sources, **targets}, plan, options, [counted[s.name] for s in plan.shards], written)
     write_json(draft.path / "summary.json", summary)
     report("decide", 1.0, {})
     return summary
 
 
-def _check_names(sources: Mapping[str, SourceOptions], targets: Mapping[str, SourceOptions]) -> None:
+def measuring_key(options: Options, base: Path = Path()) -> dict[str, Any]:
+    """What measuring depends on beside the files: all options but those of deciding, and the signals' files."""
+    plain = {name: value for name, value in options.to_dict().items() if name not in _DECIDING}
+    signals = {
+        entry.name: [f"{entry.kind.__module__}:{entry.kind.__qualname__}", entry.signal().identity(base)]
+        for entry in options.measured
+    }
+    return plain | {"signals": signals}
+
+
+def estimate(sources: Named, targets: Named, options: Options, base: Path) -> dict[str, float]:
+    """CPU-seconds per source and target, from the sizes of files alone."""
+    del options
+    both = {**sources, **targets}
+    sizes = {name: sum(file.bytes for file in find_files(given, base)[0]) for name, given in both.items()}
+    return {name: size / 1e6 * (1 / _MEASURED_MB + 1 / _WRITTEN_MB) for name, size in sizes.items()}
+
+
+def _check_names(sources: Named, targets: Named) -> None:
     if not sources:
         raise StudyError("There is no source: name at least one under sources.")
     for name in sorted(set(sources) & set(targets)):
@@ -81,89 +170,136 @@ def _check_names(sources: Mapping[str, SourceOptions], targets: Mapping[str, Sou
             )
 
 
-def _measure(
-    named: Mapping[str, SourceOptions], common: Mapping[str, Any], draft: Path, base: Path, engine: Engine,
-    on_progress: OnProgress,
-) -> None:  # fmt: skip
-    """Run the tasks of those that are not measured yet."""
-    waiting = {name: given for name, given in named.items() if not Measured(draft, name).done}
-    tasks = []
-    for name, given in waiting.items():
-        size = sum(file.bytes for file in find_files(given, base)[0])
-        arguments = {**common, "name": name, "source": dataclasses.asdict(given)}
-        tasks.append(Task(name, "mixwright.curate.measuring:measure_source", arguments, size / 1e6 / _MB_PER_SECOND))
+def _prepare(place: Measured, options: Options, base: Path) -> None:
+    """Let every signal prepare, once."""
+    ready = place.prepared / "ready"
+    if ready.is_file():
+        return
+    for entry in options.measured:
+        folder = place.prepared / entry.name
+        folder.mkdir(parents=True, exist_ok=True)
+        entry.signal().prepare(base, folder)
+    write_atomic(ready, "")
+
+
+def _engine(engine: Engine, options: Options) -> Engine:
+    """Threads where every signal lets other threads work and is our own; the engine as given elsewhere."""
+    if not isinstance(engine, LocalEngine):
+        return engine
+    outside = bool(options.signals) or any(entry.kind.holds_gil for entry in options.measured)
+    return engine if outside else dataclasses.replace(engine, kind="threads")
+
+
+def _measuring(shard: Shard, common: Mapping[str, Any], watch: bool) -> Task:
+    arguments = {**common, "shard": shard.to_dict(), "watch": watch}
+    cost = shard.size / 1e6 / _MEASURED_MB
+    return Task(shard.name, "mixwright.curate.measuring:measure_shard", arguments, cost)
+
+
+def _writing(shard: Shard, common: Mapping[str, Any]) -> Task:
+    arguments = {**common, "shard": shard.to_dict()}
+    return Task(
+        f"write {shard.name}", "mixwright.curate.writing:write_shard", arguments, shard.size / 1e6 / _WRITTEN_MB
+    )
+
+
+def _run(engine: Engine, tasks: Sequence[Task], on_progress: OnProgress) -> None:
     for outcome in list(engine.run(tasks, on_progress)) if tasks else []:
         outcome.result()
 
 
-def _write(
-    parts: Sequence[Part], options: Options, folder: Path, ledger: Ledger, on_progress: OnProgress
-) -> dict[str, dict[str, int]]:
-    """Write documents, targets and ledger, and check that nothing is missing; returns what was kept per source."""
-    places: dict[Path, list[Part]] = {}
-    for part in parts:
-        place = folder / "targets" / part.name if part.target else folder / "documents" / part.domain
-        places.setdefault(place.with_name(f"{place.name}.parquet"), []).append(part)
-    kept: dict[str, dict[str, int]] = {}
-    with TableWriter(folder / "ledger.parquet", account.schema()) as lines:
-        for number, (path, members) in enumerate(places.items()):
-            with TableWriter(path, document_schema()) as documents:
-                for part in members:
-                    kept[part.name] = _write_part(part, options, documents, lines, ledger)
-            on_progress("decide", (number + 1) / (len(places) + 1), {})
-    read = {part.name: int(part.measured.facts["documents"]) for part in parts}
-    account.check_balance(folder / "ledger.parquet", list(places), read, ledger)
-    return kept
+@dataclass
+class _Told:
+    """Progress of shards, told as that of their sources."""
+
+    names: Named
+    shards: Sequence[Shard]
+    report: OnProgress | None
+    _facts: dict[str, tuple[float, dict[str, Any]]] = field(default_factory=dict)
+    _last: dict[str, float] = field(default_factory=dict)
+    _begun: float = field(default_factory=time.monotonic)
+
+    def __post_init__(self) -> None:
+        self._of = {shard.name: shard for shard in self.shards}
+        self._sizes: dict[str, int] = {}
+        for shard in self.shards:
+            self._sizes[shard.source] = self._sizes.get(shard.source, 0) + max(1, shard.size)
+
+    def __call__(self, name: str, fraction: float, facts: dict[str, Any]) -> None:
+        """A shard is at ``fraction``."""
+        if self.report is None:
+            return
+        source = self._of[name].source
+        self._facts[name] = (fraction, facts or self._facts.get(name, (0.0, {}))[1])
+        mine = [(self._of[n], f, facts) for n, (f, facts) in self._facts.items() if self._of[n].source == source]
+        done = sum(max(1, shard.size) * f for shard, f, _ in mine) / self._sizes[source]
+        ended = len(mine) == sum(s.source == source for s in self.shards) and all(f >= 1 for _, f, _ in mine)
+        now = time.monotonic()
+        if ended or now - self._last.get(source, 0.0) > _SAID_EVERY:
+            self._last[source] = now
+            summed = {key: sum(facts.get(key, 0) for _, _, facts in mine) for key in ("documents", "megabytes")}
+            self.report(source, 1.0 if ended else min(done, 0.999), summed)
 
 
-def _write_part(
-    part: Part, options: Options, documents: TableWriter, lines: TableWriter, ledger: Ledger
-) -> dict[str, int]:
-    import pyarrow.parquet as pq
+@dataclass
+class _Deciding:
+    """Progress of shards that are written, told as that of deciding."""
 
-    for bad in pq.read_table(part.measured.file("unreadable.parquet")).to_pylist():
-        place = Place(document_id(part.name, bad["path"], bad["row"] - 1), part.name, bad["path"], bad["row"])
-        failures = [Failure(UNREADABLE, None, "")]
-        lines.add(ledger.line(place, failures, detail=bad["reason"], start=bad["start"]), 200)
-    kept = {"documents": 0, "bytes": 0}
-    for row, line in part.texts(["id", "path", "row", "bytes", "text_hash", "meta", "text"]):
-        failures = part.failures(row, options)
-        if failures:
-            place = Place(line["id"], part.name, line["path"], line["row"])
-            twin, detail = part.duplicate_of.get(row), part.detail(row, options)
-            lines.add(ledger.line(place, failures, duplicate_of=twin, detail=detail, start=line["text"]), 200)
-        else:
-            names = {"source": part.name, "domain": part.domain}
-            documents.add({**names, **{key: line[key] for key in ("id", "text", "text_hash", "meta")}}, line["bytes"])
-            kept["documents"] += 1
-            kept["bytes"] += line["bytes"]
-    return kept
+    shards: Sequence[Shard]
+    report: OnProgress
+    _done: dict[str, float] = field(default_factory=dict)
+
+    def __call__(self, name: str, fraction: float, facts: dict[str, Any]) -> None:
+        """A shard is at ``fraction``."""
+        self._done[name] = fraction
+        self.report("decide", 0.99 * sum(self._done.values()) / len(self.shards), {})
+
+
+def _check(shard: Shard, read: Mapping[str, Any], written: Mapping[str, Any]) -> None:
+    """In = kept + dropped. Raises AssertionError: that would be a fault of mixwright, not of the data."""
+    rows, out = read["rows"] + read["unreadable"], written["documents"] + written["dropped"]
+    if rows != out or sum(written["first"].values()) != written["dropped"]:
+        raise AssertionError(
+            f"The ledger does not balance: {shard.name}: kept + dropped is {out}, but {rows} was counted."
+        )
 
 
 def _summary(
-    given: Mapping[str, SourceOptions], parts: Sequence[Part], options: Options, ledger: Ledger,
-    kept: Mapping[str, Mapping[str, int]],
+    given: Named, plan: Plan, options: Options, counted: Sequence[Mapping[str, Any]],
+    written: Sequence[Mapping[str, Any]],
 ) -> dict[str, Any]:  # fmt: skip
-    def told(part: Part) -> dict[str, Any]:
-        facts, source = part.measured.facts, given[part.name]
+    rows = list(zip(plan.shards, counted, written, strict=True))
+
+    def told(name: str) -> dict[str, Any]:
+        mine = [(read, out) for shard, read, out in rows if shard.source == name]
         return {
-            "domain": part.domain,
-            "rule": source.rule,
-            "licence": source.licence,
-            "files": facts["files"],
-            "ignored_files": facts["ignored"],
-            "read": {"documents": facts["documents"], "bytes": facts["bytes"]},
-            "kept": dict(kept[part.name]),
-            "dropped": ledger.counts(ledger.dropped, part.name),
+            "domain": given[name].domain or name,
+            "rule": given[name].rule,
+            "licence": given[name].licence,
+            "files": plan.files[name][0],
+            "ignored_files": plan.files[name][1],
+            "read": {
+                "documents": sum(read["rows"] + read["unreadable"] for read, _ in mine),
+                "bytes": sum(read["bytes"] for read, _ in mine),
+            },
+            "kept": {key: sum(out[key] for _, out in mine) for key in ("documents", "bytes")},
+            "dropped": {rule: sum(out["by_rule"][rule] for _, out in mine) for rule in options.waterfall},
         }
 
+    targets = {shard.source for shard in plan.shards if shard.target}
     return {
         "schema": SCHEMA,
-        "order": [part.name for part in parts],
-        "domains": list(dict.fromkeys(part.domain for part in parts if not part.target)),
-        "sources": {part.name: told(part) for part in parts if not part.target},
-        "targets": {part.name: told(part) for part in parts if part.target},
+        "order": list(given),
+        "domains": list(dict.fromkeys(given[name].domain or name for name in given if name not in targets)),
+        "sources": {name: told(name) for name in given if name not in targets},
+        "targets": {name: told(name) for name in given if name in targets},
         "rules": options.told(),
-        "first_dropped": {part.name: ledger.counts(ledger.first, part.name) for part in parts},
-        "samples": ledger.samples,
+        "first_dropped": {
+            name: {
+                rule: sum(out["first"][rule] for shard, _, out in rows if shard.source == name)
+                for rule in options.waterfall
+            }
+            for name in given
+        },
+        "samples": [sample for _, _, out in rows for sample in out["samples"]],
     }

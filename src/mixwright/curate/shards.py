@@ -7,13 +7,18 @@ machine, with any number of workers.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from mixwright.core.errors import DataError, StudyError
 from mixwright.store.batches import RowBatch, read_batches
-from mixwright.store.documents import SourceOptions
-from mixwright.store.pieces import Piece
+from mixwright.store.documents import SourceFile, SourceOptions
+from mixwright.store.pieces import Piece, units
+
+#: bytes read from a file at once where lines are counted
+_COUNTED = 4 << 20
 
 
 @dataclass(frozen=True)
@@ -63,3 +68,58 @@ class Shard:
                 "first_rows": tuple(values["first_rows"]),
             }
         )
+
+
+def cut(
+    name: str, given: SourceOptions, files: Sequence[SourceFile], size: int, *, order: int, target: bool
+) -> list[Shard]:
+    """The shards of a source, of about ``size`` bytes of text each, in the order of its files; the first is ``order``.
+
+    Cost: reading the line feeds of plain JSONL files larger than a shard, some GB/s.
+    """
+    shards = []
+    for number, pieces in enumerate(units(files, given.text, size)):
+        shards.append(
+            Shard(name, number, order + number, given.domain or name, target, given, pieces, (0,) * len(pieces))
+        )
+    rows = _rows_before([piece for shard in shards for piece in shard.pieces])
+    counted = iter(rows)
+    return [dataclasses.replace(shard, first_rows=tuple(next(counted) for _ in shard.pieces)) for shard in shards]
+
+
+def _rows_before(pieces: Sequence[Piece]) -> list[int]:
+    """The lines of its file that begin before each piece of bytes, 0 for other pieces; every file is read once."""
+    cuts: dict[SourceFile, list[int]] = {}
+    for piece in pieces:
+        if piece.start and piece.file.format == "jsonl":
+            cuts.setdefault(piece.file, []).append(piece.start)
+    found = {
+        (file, at): lines
+        for file, places in cuts.items()
+        for at, lines in zip(places, _lines(file, places), strict=True)
+    }
+    return [found.get((piece.file, piece.start), 0) for piece in pieces]
+
+
+def _lines(file: SourceFile, places: Sequence[int]) -> Iterator[int]:
+    """The lines that begin before each of ``places``, which ascend."""
+    try:
+        with file.path.open("rb") as stream:
+            at, lines, last = 0, 0, b"\n"
+            for place in places:
+                while at < place and (content := stream.read(min(place - at, _COUNTED))):
+                    at += len(content)
+                    lines += content.count(b"\n")
+                    last = content[-1:]
+                yield lines + (last != b"\n")
+    except OSError as error:
+        raise DataError(f"{file.path} cannot be read ({error.strerror}). Correct its permissions.") from error
+
+
+def bytes_of(size: str | int, what: str) -> int:
+    """``64MB``, ``1.5 GB``, ``2GiB`` or a number of bytes. Raises StudyError that names ``what``."""
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(?:([kmgt])(i?))?b?\s*", str(size).lower())
+    if found is None or float(found[1]) <= 0:
+        raise StudyError(f"{what} must be a size such as 64MB or 1.5GB; got {size!r}.")
+    power = " kmgt".index(found[2] or " ")
+    return int(float(found[1]) * (1024 if found[3] else 1000) ** power)

@@ -1,7 +1,10 @@
-"""One pass over a file of documents before it is encoded: sizes, what is held out, and where its shards begin.
+"""One pass over a domain's documents before they are encoded: sizes, what is held out, and where shards begin.
+
+Documents lie in one Parquet file, or in the files of a folder in the order of their names; how many files and row groups
+there are changes nothing.
 
 Notation
-    n        documents of the file
+    n        documents of all files
     keys     their text hashes, ``(n, 2)`` uint64, the first half of the 128 bits first
 
 Memory is some 50 bytes a document while scanning; afterwards the arrays lie on disk and are mapped.
@@ -32,18 +35,25 @@ _MOST_HELD_OUT = 0.2
 _GROUPS = "groups.json"
 
 
+def parts_of(documents: Path) -> tuple[Path, ...]:
+    """The Parquet files of ``documents``, a file or a folder, in order; a folder that is missing has none."""
+    if documents.is_file():
+        return (documents,)
+    return tuple(sorted(path for path in documents.glob("*.parquet") if not path.name.startswith(".")))
+
+
 @dataclass(frozen=True)
 class Scan:
-    """What is known of the documents of ``file``: ``keys (n, 2)``, ``sizes (n,)`` in bytes, ``apart (n,)``: held out.
+    """What is known of the documents of ``files``: ``keys (n, 2)``, ``sizes (n,)`` in bytes, ``apart (n,)``: held out.
 
-    ``groups`` are the documents of each of its row groups.
+    ``groups`` are the documents of each row group of each file.
     """
 
-    file: Path
+    files: tuple[Path, ...]
     keys: Keys
     sizes: Ints
     apart: Flags
-    groups: tuple[int, ...]
+    groups: tuple[tuple[int, ...], ...]
 
     @classmethod
     def open(cls, folder: Path) -> Scan:
@@ -52,7 +62,7 @@ class Scan:
         keys, sizes, apart = (
             np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in ("keys", "sizes", "apart")
         )
-        return cls(Path(found["file"]), keys, sizes, apart, tuple(found["groups"]))
+        return cls(tuple(map(Path, found["files"])), keys, sizes, apart, tuple(map(tuple, found["groups"])))
 
     @staticmethod
     def is_there(folder: Path) -> bool:
@@ -64,28 +74,37 @@ class Scan:
         """UTF-8 bytes of all texts."""
         return int(self.sizes.sum())
 
-    def rows(self, first: int, last: int) -> tuple[int, int]:
-        """The rows of the row groups ``first`` to ``last`` (exclusive): from, to (exclusive)."""
-        return sum(self.groups[:first]), sum(self.groups[:last])
-
     def shards(self, size: int) -> list[tuple[int, int]]:
-        """Row groups of each shard: as many as bring it to ``size`` bytes of text; at least one shard."""
-        bounds, first, row, held = [], 0, 0, 0
-        for number, count in enumerate(self.groups):
-            held += int(self.sizes[row : row + count].sum())
-            row += count
-            if held >= size:
-                bounds.append((first, number + 1))
-                first, held = number + 1, 0
-        return [*bounds, (first, len(self.groups))] if first < len(self.groups) or not bounds else bounds
+        """Documents of each shard, from, to (exclusive): as many as bring it to ``size`` bytes of text; at least one shard."""
+        ends = np.cumsum(self.sizes)
+        bounds, first = [], 0
+        while first < len(ends):
+            before = int(ends[first - 1]) if first else 0
+            last = min(int(np.searchsorted(ends, before + size)) + 1, len(ends))
+            bounds.append((first, last))
+            first = last
+        return bounds or [(0, 0)]
 
     def texts(self, first: int, last: int) -> Iterator[str]:
-        """The texts of the row groups ``first`` to ``last`` (exclusive), in order."""
+        """The texts of the documents ``first`` to ``last`` (exclusive), in order."""
         import pyarrow.parquet as pq
 
-        with pq.ParquetFile(self.file) as table:
-            for batch in table.iter_batches(batch_size=256, row_groups=list(range(first, last)), columns=["text"]):
-                yield from batch["text"].to_pylist()
+        for file, group, begins, count in self._groups():
+            if begins < last and begins + count > first:
+                with pq.ParquetFile(file) as table:
+                    at = begins
+                    for batch in table.iter_batches(batch_size=256, row_groups=[group], columns=["text"]):
+                        mine = batch.slice(max(0, first - at), max(0, min(last, at + batch.num_rows) - max(first, at)))
+                        yield from mine["text"].to_pylist()
+                        at += batch.num_rows
+
+    def _groups(self) -> Iterator[tuple[Path, int, int, int]]:
+        """Every row group: its file, number in it, first document and number of documents."""
+        begins = 0
+        for file, groups in zip(self.files, self.groups, strict=True):
+            for number, count in enumerate(groups):
+                yield file, number, begins, count
+                begins += count
 
     def by_hash(self, rows: Ints) -> Ints:
         """``rows`` in the order of their text hashes, equal ones in that of the file."""
@@ -98,30 +117,31 @@ class Scan:
         before = np.cumsum(self.sizes[chosen]) - self.sizes[chosen]
         chosen, room = chosen[before < size], size - before[before < size]
         left = dict(zip(chosen.tolist(), room.tolist(), strict=True))
-        row = 0
-        for number, count in enumerate(self.groups):
+        for _, _, row, count in self._groups():
             if any(row <= at < row + count for at in left):
-                for at, text in enumerate(self.texts(number, number + 1), start=row):
+                for at, text in enumerate(self.texts(row, row + count), start=row):
                     if at in left:
                         yield text.encode()[: left[at]].decode("utf-8", "ignore")
-            row += count
 
 
 def scan_documents(
     progress: Progress, *, documents: str, out: str, options: Mapping[str, Any], all_apart: bool
 ) -> None:
-    """Read the hashes and sizes of a Parquet file of documents and decide what is held out (``all_apart``: all of it)."""
+    """Read the hashes and sizes of documents (see ``parts_of``) and decide what is held out (``all_apart``: all of it)."""
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
     keys, sizes = array.array("Q"), array.array("q")
-    with pq.ParquetFile(documents) as table:
-        groups = [table.metadata.row_group(number).num_rows for number in range(table.num_row_groups)]
-        for number in range(table.num_row_groups):
-            for batch in table.iter_batches(batch_size=1024, row_groups=[number], columns=["text_hash", "text"]):
-                keys.frombytes(as_keys(batch["text_hash"].to_pylist()).tobytes())
-                sizes.frombytes(np.asarray(pc.binary_length(batch["text"]), dtype=np.int64).tobytes())
-            progress((number + 1) / (table.num_row_groups + 1), documents=len(sizes))
+    files, groups = parts_of(Path(documents)), []
+    for done, file in enumerate(files):
+        with pq.ParquetFile(file) as table:
+            groups.append([table.metadata.row_group(number).num_rows for number in range(table.num_row_groups)])
+            for number in range(table.num_row_groups):
+                for batch in table.iter_batches(batch_size=1024, row_groups=[number], columns=["text_hash", "text"]):
+                    keys.frombytes(as_keys(batch["text_hash"].to_pylist()).tobytes())
+                    sizes.frombytes(np.asarray(pc.binary_length(batch["text"]), dtype=np.int64).tobytes())
+                within = (number + 1) / (table.num_row_groups + 1)
+                progress((done + within) / len(files), documents=len(sizes))
     found = np.array(keys, dtype=np.uint64).reshape(-1, 2)
     lengths = np.array(sizes, dtype=np.int64)
     apart = np.ones(len(lengths), dtype=bool) if all_apart else held_out(found, lengths, Options(**options))
@@ -129,7 +149,7 @@ def scan_documents(
     for name, values in (("keys", found), ("sizes", lengths), ("apart", apart)):
         with written_aside(folder / f"{name}.npy") as path, path.open("wb") as stream:
             np.save(stream, values)
-    write_json(folder / _GROUPS, {"file": documents, "groups": groups})
+    write_json(folder / _GROUPS, {"files": [str(file) for file in files], "groups": groups})
 
 
 def as_keys(hashes: Sequence[str]) -> Keys:

@@ -34,7 +34,7 @@ from mixwright.store.shards import ShardWriter, Written, read_index
 from mixwright.store.tokens import TokenStore, seal_tokens
 from mixwright.text import tokenizer as tokenizers
 from mixwright.text.encode import MB_PER_SECOND, SHARD_BYTES, Encoder, batches
-from mixwright.text.scan import Ints, Scan
+from mixwright.text.scan import Ints, Scan, parts_of
 from mixwright.text.tokenizer import Facts, Options
 
 OnProgress = Callable[[str, float, dict[str, Any]], None]
@@ -90,7 +90,7 @@ def tokenize(
     """Write the tokenize artifact into ``draft.path`` (the caller seals it) and return its corpus.
 
     ``curated`` is the folder of the curate artifact, ``base`` where a relative ``options.path`` starts. A shard holds
-    ``shard_bytes`` of text and the rest of a row group. Called again on the same draft after any interruption it encodes
+    ``shard_bytes`` of text and the rest of a document. Called again on the same draft after any interruption it encodes
     only the shards that were not finished. Raises DataError if a domain, its held-out part or a target has no whole
     window of ``seq_len`` tokens. Cost: about 2 MB/s a core; memory a process: the tokenizer, one row group and the
     largest document several times over.
@@ -100,8 +100,8 @@ def tokenize(
     targets = [name for name in summary["order"] if name in summary["targets"]]
     report = on_progress or (lambda *_: None)
     parts = [
-        *(_Part("train", name, curated / "documents" / f"{name}.parquet", draft.path.resolve()) for name in domains),
-        *(_Part("target", name, curated / "targets" / f"{name}.parquet", draft.path.resolve()) for name in targets),
+        *(_Part("train", name, curated / "documents" / name, draft.path.resolve()) for name in domains),
+        *(_Part("target", name, curated / "targets" / name, draft.path.resolve()) for name in targets),
     ]
     left = [part for part in parts if not part.is_sealed]
     untrained = not (draft.path / "facts.json").is_file()
@@ -126,7 +126,7 @@ def _scan_task(part: _Part, options: Options) -> Task:
         "documents": str(part.documents.resolve()), "out": str(part.scan), "options": dataclasses.asdict(options),
         "all_apart": part.kind != "train",
     }  # fmt: skip
-    cost = part.documents.stat().st_size * 4 / 1e6 / _SCANNED
+    cost = sum(file.stat().st_size for file in parts_of(part.documents)) * 4 / 1e6 / _SCANNED
     return Task(f"scan {part.name}", "mixwright.text.scan:scan_documents", arguments, cost)
 
 
@@ -147,14 +147,13 @@ def _encode_tasks(part: _Part, facts: Facts, shard_bytes: int) -> list[Task]:
     for number, (first, last) in enumerate(bounds):
         shard, key = f"{number:03d}", f"{facts.hash}:{first}-{last}"
         if Written.find(part.shards, shard, key) is None:
-            start, stop = scan.rows(first, last)
             arguments = {
-                "scan": str(part.scan), "groups": [first, last], "shard": shard, "key": key,
+                "scan": str(part.scan), "rows": [first, last], "shard": shard, "key": key,
                 "train": str(part.shards) if part.kind == "train" else None, "apart": str(part.held_out / _PARTS),
                 "tokenizer": str(part.out / "tokenizer.json"), "facts": dataclasses.asdict(facts),
             }  # fmt: skip
             name = part.name if len(bounds) == 1 else f"{part.name} {number + 1}/{len(bounds)}"
-            cost = float(scan.sizes[start:stop].sum()) / 1e6 / MB_PER_SECOND
+            cost = float(scan.sizes[first:last].sum()) / 1e6 / MB_PER_SECOND
             tasks.append(Task(name, "mixwright.text.tokenize:encode_documents", arguments, cost))
     return tasks
 
@@ -183,15 +182,15 @@ def make_tokenizer(
 
 
 def encode_documents(
-    progress: Progress, *, scan: str, groups: Sequence[int], shard: str, key: str, train: str | None, apart: str,
+    progress: Progress, *, scan: str, rows: Sequence[int], shard: str, key: str, train: str | None, apart: str,
     tokenizer: str, facts: Mapping[str, Any],
 ) -> None:  # fmt: skip
-    """Encode the row groups ``groups[0]`` to ``groups[1]`` (exclusive) of a scanned file.
+    """Encode the scanned documents ``rows[0]`` to ``rows[1]`` (exclusive).
 
     Held-out documents become a shard in ``apart``, the others one in ``train``, whose record is written last.
     """
     opened, found = Scan.open(Path(scan)), Facts(**facts)
-    row, stop = opened.rows(*groups)
+    row, stop = rows
     whole, done = max(1, int(opened.sizes[row:stop].sum())), 0
     encode = Encoder.load(Path(tokenizer), found.end)
     # written in this order as the blocks end: what is held out first, the training shard last
@@ -200,10 +199,9 @@ def encode_documents(
         contextlib.ExitStack() as stack,
     ):
         out = stack.enter_context(ShardWriter(Path(apart), shard, vocab=found.vocab, key=key)) if train else kept
-        for texts in batches(opened.texts(*groups)):
+        for texts in batches(opened.texts(*rows)):
             ids, lengths = encode(texts)
-            rows = slice(row, row + len(texts))
-            held, sizes = opened.apart[rows], opened.sizes[rows]
+            held, sizes = opened.apart[row : row + len(texts)], opened.sizes[row : row + len(texts)]
             for writer, mine in ((out, held), (kept, ~held)):
                 writer.add(ids[np.repeat(mine, lengths)], lengths[mine], text_bytes=int(sizes[mine].sum()))
             row += len(texts)
