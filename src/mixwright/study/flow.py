@@ -41,7 +41,7 @@ from mixwright.study.trainings import Trainings
 
 #: raise the number of a stage whose meaning changes, so that old artifacts are not taken for new ones
 VERSIONS = {
-    "curate": 1, "tokenize": 1, "design": 2, "sweep": 1, "fit": 2, "optimize": 2, "verify": 2, "branch": 1,
+    "curate": 2, "tokenize": 1, "design": 2, "sweep": 1, "fit": 2, "optimize": 2, "verify": 2, "branch": 1,
     "export": 1, "report": 2,
 }  # fmt: skip
 
@@ -190,7 +190,8 @@ class Flow:
                 "sources": {n: settings(o) for n, o in s.sources.items()},
                 "targets": {n: settings(o) for n, o in s.targets.items()},
                 "files": self._files,
-                "curate": settings(s.curate),
+                "curate": {k: v for k, v in settings(s.curate).items() if k != "memory"},
+                "signals": self._measuring["signals"],  # what the files they name hold
             }
         if stage == "fit":
             table = {"runs": settings(s.runs), "file": self._table_hash} if s.runs else {}
@@ -234,6 +235,13 @@ class Flow:
         return {name: fingerprint(options, self.root) for name, options in both.items()}
 
     @cached_property
+    def _measuring(self) -> dict[str, Any]:
+        """What measuring depends on beside the files of sources and targets."""
+        from mixwright.curate.pipeline import measuring_key
+
+        return {k: v for k, v in measuring_key(self.study.curate, self.root).items() if k != "memory"}
+
+    @cached_property
     def _table_hash(self) -> list[str]:
         assert self.study.runs is not None
         paths = [self.root / path for path in self.study.runs.paths]
@@ -275,7 +283,9 @@ class Flow:
             return count * self._cost(size, tokens), f"{count} runs of {size}, {tokens:,} tokens each"
         if stage == "fit":
             return self._cost_of_fit()
-        return {"curate": 10.0, "tokenize": 15.0}.get(stage, 1.0), ""
+        if stage == "curate":
+            return sum(self._tasks(stage).values()), ""
+        return {"tokenize": 15.0}.get(stage, 1.0), ""
 
     def _cost_of_fit(self) -> tuple[float, str]:
         """CPU-seconds of the fit stage, and what it fits."""
@@ -299,7 +309,9 @@ class Flow:
 
     def _tasks(self, stage: str) -> dict[str, float]:
         if stage == "curate":
-            return dict.fromkeys((*self.study.sources, *self.study.targets), 1.0)
+            from mixwright.curate.pipeline import estimate
+
+            return estimate(self.study.sources, self.study.targets, self.study.curate, self.root)
         if stage == "fit":
             return {"cross-validation": self._cost_of_fit()[0]}
         wanted = self.trainings
@@ -438,13 +450,31 @@ class Flow:
     # ---- the stages --------------------------------------------------------------------------------------------
 
     def _curate(self, draft: Draft) -> dict[str, Any]:
-        from mixwright.curate.pipeline import curate
+        from mixwright.curate.pipeline import decide_and_write
 
-        summary = curate(
-            self.study.sources, self.study.targets, self.study.curate, base=self.root, draft=draft,
-            engine=self.engine, on_progress=self.listener.progress,
+        measured, s = self.measured(), self.study
+        summary = decide_and_write(
+            measured.path, s.sources, s.targets, s.curate, base=self.root, draft=draft, engine=self.engine,
+            on_progress=self.listener.progress,
         )  # fmt: skip
-        return {"kept": {name: row["kept"]["documents"] for name, row in summary["sources"].items()}}
+        kept = {name: row["kept"]["documents"] for name, row in summary["sources"].items()}
+        return {"kept": kept, "measured": measured.key}
+
+    def measured(self) -> Artifact:
+        """What curation measured of every row: an artifact that no threshold is part of, made now if it is not there."""
+        from mixwright.curate.pipeline import measure
+
+        s = self.study
+        told = self.settings("curate") | {"curate": self._measuring}
+        key = content_key(VERSIONS["curate"], told, {})
+        if (found := self.workspace.find("measure", key)) is not None:
+            return found
+        begun, draft = time.monotonic(), self.workspace.draft("measure", key)
+        measure(
+            s.sources, s.targets, s.curate, base=self.root, folder=draft.path, engine=self.engine,
+            on_progress=self.listener.progress,
+        )  # fmt: skip
+        return draft.seal(settings=told, inputs={}, info={"seconds": round(time.monotonic() - begun, 2)})
 
     def _tokenize(self, draft: Draft) -> dict[str, Any]:
         from mixwright.text.tokenize import tokenize
