@@ -157,13 +157,14 @@ def jaccards(left: Any, left_at: Any, right: Any, right_at: Any, pairs: Any) -> 
 
 
 @compiled
-def bucket_pairs(members: Any, bounds: Any, most: int, out: Any) -> int:
-    """Pairs ``lower << 32 | higher`` of the members of each bucket with the first ``most`` before them, into ``out``; returns
-    how many. Bucket i is ``members[bounds[i]:bounds[i + 1]]``, rows below 2^32; ``out`` has room for all."""
+def bucket_pairs(members: Any, segments: Any, most: int, out: Any) -> int:
+    """Pairs ``lower << 32 | higher`` of members with the first ``most`` members before them in their bucket, into ``out``;
+    returns how many. A segment is the start of a bucket and the members (first, stop) to pair; rows are below 2^32; ``out``
+    has room for ``most`` pairs of every member."""
     count = 0
-    for i in range(len(bounds) - 1):
-        start, stop = bounds[i], bounds[i + 1]
-        for at in range(start + 1, stop):
+    for i in range(len(segments)):
+        start = segments[i, 0]
+        for at in range(segments[i, 1], segments[i, 2]):
             b = np.uint64(members[at])
             for other in range(start, min(at, start + most)):
                 a = np.uint64(members[other])

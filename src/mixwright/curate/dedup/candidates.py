@@ -1,0 +1,93 @@
+"""Pairs of different texts that agree in a band: what verification looks at.
+
+A pair is one number, ``lower << 32 | higher`` of its two rows (numbered as in ``rows.py``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from mixwright.curate.dedup.rows import Rows
+from mixwright.curate.dedup.signing import Hashes
+from mixwright.curate.texts import Counts
+
+#: pairs made at once, 8 bytes each
+_AT_ONCE = 1 << 24
+_LOW = np.uint64(0xFFFFFFFF)
+
+
+@dataclass
+class Buckets:
+    """The rows that agree in the bands of a run of keys. ``largest`` bucket, and how many had more rows than each could be
+    compared with (``capped``)."""
+
+    members: Counts
+    bounds: Counts
+    rows: Rows
+    representatives: int
+    capped: int = 0
+    largest: int = 0
+
+    @classmethod
+    def of(cls, keys: Hashes, members: Counts, rows: Rows, representatives: int) -> Buckets:
+        """Entries (a key and the row that has it) in any order; buckets of one row are left out."""
+        order = np.argsort(keys)
+        ranked, members = keys[order], members[order]
+        same = np.zeros(len(order) + 1, dtype=bool)
+        same[1:-1] = ranked[1:] == ranked[:-1]
+        several = same[1:] | same[:-1]
+        begins = np.flatnonzero(~same[:-1][several])
+        members = members[several]
+        return cls(members, np.append(begins, len(members)), rows, representatives)
+
+    def pairs(self) -> Iterator[Hashes]:
+        """The pairs of each row with at most ``representatives`` better-ranked ones of its bucket, distinct and ascending, in
+        runs; a pair may be in several runs. Memory: 8 bytes a member and 256 MB.
+        """
+        from mixwright.curate.dedup.kernels import bucket_pairs
+
+        self._rank_large()
+        starts, stops = self.bounds[:-1], self.bounds[1:]
+        segments = _segments(starts, stops, max(1, _AT_ONCE // self.representatives))
+        made = np.cumsum((segments[:, 2] - segments[:, 1]) * self.representatives)
+        at = 0
+        while at < len(segments):
+            before = made[at - 1] if at else 0
+            stop = max(at + 1, int(np.searchsorted(made, before + _AT_ONCE, side="right")))
+            room = np.empty(int(made[stop - 1] - before), dtype=np.uint64)
+            count = bucket_pairs(self.members, segments[at:stop], self.representatives, room)
+            yield without_settled(np.unique(room[:count]), self.rows.settled)
+            at = stop
+
+    def _rank_large(self) -> None:
+        """Order the members of buckets that are capped by rank; in others every pair is made anyway."""
+        sizes = np.diff(self.bounds)
+        self.largest = int(sizes.max(initial=0))
+        large = np.flatnonzero(sizes > self.representatives + 1)
+        self.capped = len(large)
+        for bucket in large:
+            inside = slice(self.bounds[bucket], self.bounds[bucket + 1])
+            self.members[inside] = self.rows.ranked(self.members[inside])
+
+
+def _segments(starts: Counts, stops: Counts, most: int) -> Counts:
+    """Buckets cut so that none has more than ``most`` members to pair: ``(s, 3)`` start of the bucket, first and last
+    member."""
+    counts = -(-(stops - starts) // most)
+    bucket = np.repeat(np.arange(len(starts)), counts)
+    number = np.arange(len(bucket)) - np.repeat(np.cumsum(counts) - counts, counts)
+    first = starts[bucket] + number * most
+    return np.stack([starts[bucket], first, np.minimum(first + most, stops[bucket])], axis=1).reshape(-1, 3)
+
+
+def without_settled(pairs: Hashes, settled: int) -> Hashes:
+    """Without pairs of two rows of earlier runs: both are kept."""
+    return pairs[pairs & _LOW >= settled] if settled else pairs
+
+
+def rows_of(pairs: Hashes) -> tuple[Counts, Counts]:
+    """The lower and the higher row of each pair."""
+    return (pairs >> np.uint64(32)).astype(np.int64), (pairs & _LOW).astype(np.int64)
