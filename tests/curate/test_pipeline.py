@@ -316,7 +316,7 @@ def test_progress_names_the_sources(small: Small) -> None:
 def test_wrong_settings() -> None:
     with pytest.raises(StudyError, match=r"No signal measures 'wrods'.* Did you mean 'words'\?"):
         Options(rules={"wrods": Bounds(1)})
-    with pytest.raises(StudyError, match="min must not be above its max; got 3.0 and 2.0"):
+    with pytest.raises(StudyError, match=r"min must not be above its max; got 3\.0 and 2\.0"):
         Bounds(3, 2)
     with pytest.raises(StudyError, match="needs a finite min"):
         Bounds()

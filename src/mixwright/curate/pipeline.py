@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from mixwright.core.errors import StudyError
-from mixwright.curate.first_decisions import decide
-from mixwright.curate.measuring import WORK, Measured, facts_of, merge_targets
+from mixwright.curate.accounting import Account, check_balance
+from mixwright.curate.judging import judge
+from mixwright.curate.measuring import Measured, facts_of, merge_targets
 from mixwright.curate.rules import Bounds, Options
 from mixwright.curate.shards import Shard, bytes_of, cut
 from mixwright.curate.writing import Curated
@@ -67,12 +69,12 @@ def curate(
 ) -> dict[str, Any]:  # fmt: skip
     """Write the curate artifact into ``draft.path`` (the caller seals it) and return its summary.
 
-    ``measured`` is the draft of what is measured, to be kept for other thresholds; without one it lies in the work folder
-    and goes with it. Relative paths start at ``base``. Called again on the same draft after any interruption it does only
+    ``measured`` is the draft of what is measured, to be kept for other thresholds; without one it is part of this
+    artifact. Relative paths start at ``base``. Called again on the same draft after any interruption it does only
     the shards that were not finished and writes the same bytes, whatever the engine's workers. Raises StudyError for names
     that cannot name files, DataError for sources that cannot be found or opened.
     """
-    folder = measured.path if measured is not None else draft.path / WORK / "measured"
+    folder = measured.path if measured is not None else draft.path
     more: dict[str, Any] = {"base": base, "engine": engine, "on_progress": on_progress}
     measure(sources, targets, options, folder=folder, **more)
     return decide_and_write(folder, sources, targets, options, draft=draft, **more)
@@ -124,16 +126,13 @@ def decide_and_write(
     plan = Plan.of(sources, targets, options, base)
     report = on_progress or (lambda *_: None)
     report("decide", 0.0, {})
-    for decided in decide(place, plan.shards, options):
-        decided.save(out.decided(decided.shard))
-    common = {"measured": str(place.folder), "folder": str(out.folder), "options": options.to_dict()}
+    judge(place, plan.shards, options, out.judged)
+    common = {"measured": str(place.folder), "folder": str(out.folder)}
     waiting = [shard for shard in plan.shards if not out.marker(shard).is_file()]
     told = _Deciding(plan.shards, report)
     _run(_engine(engine, options), [_writing(shard, common) for shard in waiting], told)
-    written = [read_json(out.marker(shard)) for shard in plan.shards]
-    for shard, facts in zip(plan.shards, written, strict=True):
-        _check(shard, counted[shard.name], facts)
-    summary = _summary({**sources, **targets}, plan, options, [counted[s.name] for s in plan.shards], written)
+    account = _balanced(plan, out, counted, options)
+    summary = _summary({**sources, **targets}, plan, options, account)
     write_json(draft.path / "summary.json", summary)
     report("decide", 1.0, {})
     return summary
@@ -255,38 +254,35 @@ class _Deciding:
         self.report("decide", 0.99 * sum(self._done.values()) / len(self.shards), {})
 
 
-def _check(shard: Shard, read: Mapping[str, Any], written: Mapping[str, Any]) -> None:
-    """In = kept + dropped. Raises AssertionError: that would be a fault of mixwright, not of the data."""
-    rows, out = read["rows"] + read["unreadable"], written["documents"] + written["dropped"]
-    if rows != out or sum(written["first"].values()) != written["dropped"]:
-        raise AssertionError(
-            f"The ledger does not balance: {shard.name}: kept + dropped is {out}, but {rows} was counted."
-        )
+def _balanced(plan: Plan, out: Curated, counted: Mapping[str, Mapping[str, Any]], options: Options) -> Account:
+    """The account of the whole, checked against what was measured and what was written."""
+    account, read, kept, lines = Account(options.waterfall), Counter(), Counter(), Counter()  # type: ignore[var-annotated]
+    for shard in plan.shards:
+        facts = read_json(out.marker(shard))
+        account.add(Account.from_dict(facts["account"]))
+        read[shard.source] += counted[shard.name]["rows"] + counted[shard.name]["unreadable"]
+        kept[shard.source] += facts["kept"]
+        lines[shard.source] += facts["lines"]
+    check_balance(account, read, kept, lines)
+    return account
 
 
-def _summary(
-    given: Named, plan: Plan, options: Options, counted: Sequence[Mapping[str, Any]],
-    written: Sequence[Mapping[str, Any]],
-) -> dict[str, Any]:  # fmt: skip
-    rows = list(zip(plan.shards, counted, written, strict=True))
+def _summary(given: Named, plan: Plan, options: Options, account: Account) -> dict[str, Any]:
+    targets = {shard.source for shard in plan.shards if shard.target}
 
     def told(name: str) -> dict[str, Any]:
-        mine = [(read, out) for shard, read, out in rows if shard.source == name]
+        tally, source = account.sources[name], given[name]
         return {
-            "domain": given[name].domain or name,
-            "rule": given[name].rule,
-            "licence": given[name].licence,
+            "domain": source.domain or name,
+            "rule": source.rule,
+            "licence": source.licence,
             "files": plan.files[name][0],
             "ignored_files": plan.files[name][1],
-            "read": {
-                "documents": sum(read["rows"] + read["unreadable"] for read, _ in mine),
-                "bytes": sum(read["bytes"] for read, _ in mine),
-            },
-            "kept": {key: sum(out[key] for _, out in mine) for key in ("documents", "bytes")},
-            "dropped": {rule: sum(out["by_rule"][rule] for _, out in mine) for rule in options.waterfall},
+            "read": dict(zip(("documents", "bytes"), tally.read.tolist(), strict=True)),
+            "kept": dict(zip(("documents", "bytes"), tally.kept.tolist(), strict=True)),
+            "dropped": account.counts("failing", name),
         }
 
-    targets = {shard.source for shard in plan.shards if shard.target}
     return {
         "schema": SCHEMA,
         "order": list(given),
@@ -294,12 +290,5 @@ def _summary(
         "sources": {name: told(name) for name in given if name not in targets},
         "targets": {name: told(name) for name in given if name in targets},
         "rules": options.told(),
-        "first_dropped": {
-            name: {
-                rule: sum(out["first"][rule] for shard, _, out in rows if shard.source == name)
-                for rule in options.waterfall
-            }
-            for name in given
-        },
-        "samples": [sample for _, _, out in rows for sample in out["samples"]],
+        **account.summary(),
     }

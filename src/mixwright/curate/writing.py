@@ -7,30 +7,43 @@ It leaves ``documents/<domain>/<order>.parquet`` (of a target ``targets/<name>/<
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from mixwright.core.document import document_id
-from mixwright.curate import ledger as account
+from mixwright.core.errors import DataError
+from mixwright.curate.accounting import SAMPLES, SHOWN, Account, samples_wanted
+from mixwright.curate.deciding import Resolved
 from mixwright.curate.decontaminate import words
-from mixwright.curate.first_decisions import Decided
-from mixwright.curate.ledger import Failure, Ledger, Place
+from mixwright.curate.judging import Judged, columns_of, table_of
+from mixwright.curate.ledger import (
+    Failures,
+    Twins,
+    dropped_rows,
+    duplicates,
+    ledger_table,
+    line_schema,
+    unreadable_table,
+)
 from mixwright.curate.measuring import BATCH, WORK, Measured
-from mixwright.curate.rules import UNREADABLE, Options
+from mixwright.curate.rules import DUPLICATE, EARLIER, LINES, NEAR, SEMANTIC, UNREADABLE, Options
 from mixwright.curate.shards import Shard
 from mixwright.engine.task import Progress
-from mixwright.store.artifact import write_json
-from mixwright.store.documents import document_schema
-from mixwright.store.parquet import BatchWriter, TableWriter
+from mixwright.store.artifact import read_json, write_json
+from mixwright.store.documents import Unreadable, document_schema
+from mixwright.store.parquet import BatchWriter
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from mixwright.store.batches import RowBatch
+
+#: columns of documents with few different values
+_REPEATED = ("source", "domain", "meta")
 
 
 @dataclass(frozen=True)
@@ -48,125 +61,212 @@ class Curated:
         """Why the rest went; no file where nothing did."""
         return self.folder / "ledger" / f"{shard.order:05d}.parquet"
 
-    def decided(self, shard: Shard) -> Path:
-        """What the writing task is told."""
-        return self.folder / WORK / "decided" / f"{shard.order:05d}"
+    @property
+    def judged(self) -> Judged:
+        """What writing tasks are told."""
+        return Judged(self.folder / WORK / "judged")
 
     def marker(self, shard: Shard) -> Path:
         """What it counted; the file is there when the shard is written to the end."""
         return self.folder / WORK / "written" / f"{shard.order:05d}.json"
 
 
-def write_shard(
-    progress: Progress, *, shard: Mapping[str, Any], measured: str, folder: str, options: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Write the documents and the ledger of one shard; returns what was kept and dropped, and samples of it.
+def write_shard(progress: Progress, *, shard: Mapping[str, Any], measured: str, folder: str) -> dict[str, Any]:
+    """Write the documents and the ledger of one shard; returns ``kept``, ``lines`` of the ledger, and its ``account``.
 
     Memory: a decoded row group or the largest row, a few batches, and two row groups of documents.
     """
     part, place, out = Shard.from_dict(shard), Measured(Path(measured)), Curated(Path(folder))
-    decided, rules = Decided.load(out.decided(part), part), Options.from_dict(options)
-    told = Ledger(rules.waterfall)
-    facts = _write_documents(part, out, decided, rules.target_ngram, progress)
-    shown = facts.pop("shown")
-    facts["dropped"] = _write_ledger(part, place, out, decided, rules, told, shown)
-    facts |= {"by_rule": told.counts(told.dropped, part.source), "first": told.counts(told.first, part.source)}
-    facts["samples"] = told.samples
+    verdict = Verdict.of(part, place, out.judged)
+    texts = _Texts(part, verdict, progress)
+    documents = texts.write(out.documents(part))
+    account = Account.of_shard(
+        verdict.options.waterfall, part.source, part.domain, verdict.sizes, verdict.failures, len(verdict.unreadable)
+    )
+    lines = _write_ledger(out.ledger(part), verdict, texts, account)
+    facts = {"kept": documents, "lines": lines, "account": account.to_dict()}
     write_json(out.marker(part), facts)
     return facts
 
 
-def _write_documents(part: Shard, out: Curated, decided: Decided, ngram: int, progress: Progress) -> dict[str, Any]:
-    import pyarrow as pa
+@dataclass(frozen=True)
+class Verdict:
+    """What is decided about the n readable rows of a shard (``rows``: their ``id``, ``path``, ``row``, ``text_hash``).
 
-    schema = _schema(part)
-    ids, hashes, kept = pa.array(decided.ids, pa.string()), pa.array(decided.hashes, pa.string()), decided.kept
-    documents = size = at = 0
-    shown: list[tuple[str, str]] = []
-    with contextlib.ExitStack() as stack:
-        writer: BatchWriter | None = None
-        for batch in part.batches(BATCH):
-            rows = slice(at, at + len(batch.rows))
-            at += len(batch.rows)
-            mine = kept[rows]
-            for row in np.flatnonzero(~mine).tolist():
-                text, met = batch.texts[row].as_py(), decided.shared.get(rows.start + row)
-                detail = (
-                    f"the first {ngram} words it shares with training text: {words(text, met[1], ngram)}" if met else ""
-                )
-                shown.append((text[:120], detail))
-            if mine.any():
-                if writer is None:
-                    writer = stack.enter_context(
-                        BatchWriter(out.documents(part), schema, repeated=["source", "domain", "meta"])
-                    )
-                chosen = _columns(part, batch, schema, ids[rows.start : rows.stop], hashes[rows.start : rows.stop])
-                chosen = chosen.filter(pa.array(mine))
-                writer.add(chosen)
-                documents += chosen.num_rows
-                size += int(np.diff(_offsets(chosen.column("text"))).sum())
-            progress(min(1.0, at / max(1, len(kept))), documents=documents, megabytes=round(size / 1e6, 1))
-    return {"documents": documents, "bytes": size, "shown": shown}
+    ``failures`` is everything they fail, ``twins`` what the duplicates among them repeat, ``met`` row -> first word of the
+    first n-gram it shares with training text; ``sizes`` (n,) bytes of their texts.
+    """
+
+    shard: Shard
+    options: Options
+    rows: pa.Table
+    sizes: NDArray[np.int64]
+    failures: Sequence[Failures]
+    twins: Twins | None
+    met: Mapping[int, int]
+    unreadable: Sequence[Unreadable]
+
+    @classmethod
+    def of(cls, shard: Shard, place: Measured, judged: Judged) -> Verdict:
+        """From what was measured and judged."""
+        import pyarrow.parquet as pq
+
+        resolved, table = Resolved.from_dict(read_json(judged.rules)), table_of(place, shard)
+        options = resolved.options
+        with pq.ParquetFile(place.signals(shard)) as file:
+            rows = file.read(columns=["id", "path", "row", "bytes", "text_hash"], use_threads=False)
+        target = shard.source if shard.target else ""
+        failures = resolved.failures(columns_of(resolved, table), shard.domain, target=target) if resolved.rules else []
+        shared, met = _shared(judged.shared(shard), options)
+        repeated, twins = _repeated(judged.duplicates(shard), options)
+        sizes, unreadable = rows["bytes"].to_numpy(), _unreadable(place.unreadable(shard))
+        return cls(shard, options, rows, sizes, [*failures, *shared, *repeated], twins, met, unreadable)
+
+    @property
+    def kept(self) -> NDArray[np.bool_]:
+        """Which rows are kept, ``(n,)``."""
+        kept = np.ones(len(self.sizes), dtype=bool)
+        kept[dropped_rows(self.failures)] = False
+        return kept
 
 
-def _schema(part: Shard) -> pa.Schema:
+def _shared(path: Path, options: Options) -> tuple[list[Failures], dict[int, int]]:
+    import pyarrow.parquet as pq
+
+    if not path.is_file():
+        return [], {}
+    table = pq.read_table(path)
+    rows = table["row"].to_numpy()
+    failures = Failures.of(options.shares, rows, table["count"].to_numpy().astype(np.float64), "<= 0")
+    return [failures], dict(zip(rows.tolist(), table["word"].to_pylist(), strict=True))
+
+
+def _repeated(path: Path, options: Options) -> tuple[list[Failures], Twins | None]:
+    import pyarrow.parquet as pq
+
+    if not path.is_file():
+        return [], None
+    near, semantic = options.dedup.for_near, options.dedup.for_semantic
+    thresholds = {
+        DUPLICATE: "",
+        NEAR: f"< {near.threshold:.10g}" if near else "",
+        LINES: "",
+        SEMANTIC: f"< {semantic.threshold:.10g}" if semantic else "",
+        EARLIER: "",
+    }
+    return duplicates(pq.read_table(path), thresholds)
+
+
+def _unreadable(path: Path) -> list[Unreadable]:
+    import pyarrow.parquet as pq
+
+    return [Unreadable(**row) for row in pq.read_table(path).to_pylist()] if path.is_file() else []
+
+
+@dataclass
+class _Texts:
+    """A shard read again: what is kept is written, and of what is dropped the starts of samples and shared words noted."""
+
+    shard: Shard
+    verdict: Verdict
+    progress: Progress
+    wanted: dict[str, list[int]] = field(default_factory=dict)
+    starts: dict[int, str] = field(default_factory=dict)
+    details: dict[int, str] = field(default_factory=dict)
+
+    def write(self, path: Path) -> int:
+        """Write the documents; returns how many. Raises DataError if other rows are read than were measured."""
+        kept, verdict = self.verdict.kept, self.verdict
+        self.wanted = samples_wanted(verdict.failures, verdict.rows["id"])
+        shown = np.array(sorted({row for rows in self.wanted.values() for row in rows} | set(verdict.met)), np.int64)
+        if not kept.any() and not len(shown):
+            return 0
+        at, schema = 0, _schema(self.shard)
+        with contextlib.ExitStack() as stack:
+            writer = stack.enter_context(BatchWriter(path, schema, repeated=_REPEATED)) if kept.any() else None
+            for batch in self.shard.batches(BATCH):
+                stop = at + len(batch.rows)
+                self._check(batch, at, stop)
+                mine = kept[at:stop]
+                if writer is not None and mine.any():
+                    writer.add(_documents(self.shard, batch, verdict.rows, at, mine, schema))
+                for row in shown[np.searchsorted(shown, at) : np.searchsorted(shown, stop)].tolist():
+                    self._note(row, batch.texts[row - at].as_py())
+                at = stop
+                self.progress(min(1.0, at / max(1, len(kept))), documents=at)
+            self._check(None, at, len(kept))
+        return int(kept.sum())
+
+    def _check(self, batch: RowBatch | None, at: int, stop: int) -> None:
+        rows = self.verdict.rows
+        if batch is not None and stop <= rows.num_rows:
+            if not stop - at:
+                return
+            first, last = rows["row"][at].as_py(), rows["row"][stop - 1].as_py()
+            if (first, last) == (batch.rows[0], batch.rows[-1]):
+                return
+        elif batch is None and at == stop:
+            return
+        raise DataError(
+            f"{self.shard.name}: other rows are read than were measured, so a file has changed since. Run curate again."
+        )
+
+    def _note(self, row: int, text: str) -> None:
+        self.starts[row] = text[:SHOWN]
+        if row in self.verdict.met:
+            n = self.verdict.options.target_ngram
+            found = words(text, self.verdict.met[row], n)
+            self.details[row] = f"the first {n} words it shares with training text: {found}"
+
+
+def _schema(shard: Shard) -> pa.Schema:
     import pyarrow as pa
 
     schema = document_schema()
-    for name in ("prompt", "response") if part.given.response is not None else ():
+    for name in ("prompt", "response") if shard.given.response is not None else ():
         schema = schema.append(pa.field(name, pa.large_string()))
     return schema
 
 
-def _columns(part: Shard, batch: RowBatch, schema: pa.Schema, ids: pa.Array, hashes: pa.Array) -> pa.RecordBatch:
+def _documents(
+    shard: Shard, batch: RowBatch, rows: pa.Table, at: int, kept: NDArray[np.bool_], schema: pa.Schema
+) -> pa.RecordBatch:
+    """The kept rows of a batch, which are those from ``at`` on of the shard, as documents."""
     import pyarrow as pa
 
-    def same(value: str) -> pa.Array:
-        return pa.repeat(pa.scalar(value, pa.string()), len(batch.rows))
+    mine, count = pa.array(kept), int(kept.sum())
+
+    def own(name: str) -> pa.Array:
+        return rows[name].slice(at, len(kept)).combine_chunks().filter(mine)
 
     values = {
-        "id": ids, "source": same(part.source), "domain": same(part.domain), "text": batch.texts, "text_hash": hashes,
-        "meta": batch.meta, "prompt": batch.prompts, "response": batch.responses,
+        "id": lambda: own("id"), "text_hash": lambda: own("text_hash"),
+        "source": lambda: pa.repeat(pa.scalar(shard.source, pa.string()), count),
+        "domain": lambda: pa.repeat(pa.scalar(shard.domain, pa.string()), count),
+        "text": lambda: batch.texts.filter(mine), "meta": lambda: batch.meta.filter(mine),
+        "prompt": lambda: batch.prompts.filter(mine), "response": lambda: batch.responses.filter(mine),
     }  # fmt: skip
-    return pa.record_batch([values[field.name].cast(field.type) for field in schema], schema=schema)
+    return pa.record_batch([values[one.name]().cast(one.type) for one in schema], schema=schema)
 
 
-def _offsets(texts: pa.Array) -> Any:
-    return np.frombuffer(texts.buffers()[1], dtype=np.int64)[texts.offset : texts.offset + len(texts) + 1]
+def _write_ledger(path: Path, verdict: Verdict, texts: _Texts, account: Account) -> int:
+    """Write the ledger's lines, offer samples to the account; returns how many lines."""
+    import pyarrow as pa
 
-
-def _write_ledger(
-    part: Shard,
-    place: Measured,
-    out: Curated,
-    decided: Decided,
-    rules: Options,
-    told: Ledger,
-    shown: list[tuple[str, str]],
-) -> int:
-    lines: Iterator[dict[str, Any]] = _lines(part, place, decided, rules, told, shown)
-    first = next(lines, None)
-    if first is None:
-        return 0
-    with TableWriter(out.ledger(part), account.schema()) as writer:
-        writer.add(first, 200)
-        for line in lines:
-            writer.add(line, 200)
-    return writer.rows
-
-
-def _lines(
-    part: Shard, place: Measured, decided: Decided, rules: Options, told: Ledger, shown: list[tuple[str, str]]
-) -> Iterator[dict[str, Any]]:
-    import pyarrow.parquet as pq
-
-    if place.unreadable(part).is_file():
-        for bad in pq.read_table(place.unreadable(part)).to_pylist():
-            where = Place(document_id(part.source, bad["path"], bad["row"] - 1), part.source, bad["path"], bad["row"])
-            yield told.line(where, [Failure(UNREADABLE, None, "")], detail=bad["reason"], start=bad["start"])
-    dropped = np.flatnonzero(~decided.kept)
-    table = pq.read_table(place.signals(part), columns=["id", "path", "row"]).take(dropped)
-    for row, line, (start, detail) in zip(dropped.tolist(), table.to_pylist(), shown, strict=True):
-        failures = [Failure(*failure) for failure in decided.failures(row, rules)]
-        where = Place(line["id"], part.source, line["path"], line["row"])
-        yield told.line(where, failures, duplicate_of=decided.duplicate_of.get(row), detail=detail, start=start)
+    names = {"source": verdict.shard.source, "domain": verdict.shard.domain}
+    bad = unreadable_table(verdict.unreadable, **names)
+    rest = ledger_table(verdict.rows, verdict.failures, twins=verdict.twins, details=texts.details, **names)
+    order = np.argsort(np.array(bad["id"].to_pylist(), dtype=str), kind="stable")[:SAMPLES].tolist()
+    shown = [bad.slice(row, 1).to_pylist()[0] | {"start": verdict.unreadable[row].start} for row in order]
+    account.show(UNREADABLE, shown)
+    places = dropped_rows(verdict.failures)
+    for rule, rows in texts.wanted.items():
+        at = np.searchsorted(places, rows)
+        lines = rest.take(pa.array(at)).to_pylist()
+        account.show(rule, [line | {"start": texts.starts[row]} for row, line in zip(rows, lines, strict=True)])
+    table = pa.concat_tables([bad, rest])
+    if table.num_rows:
+        with BatchWriter(path, line_schema(), repeated=["source", "domain", "path"]) as writer:
+            for batch in table.unify_dictionaries().combine_chunks().to_batches():
+                writer.add(batch)
+    return int(table.num_rows)

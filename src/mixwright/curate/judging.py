@@ -1,0 +1,154 @@
+"""What is decided over all shards at once, from the measured numbers alone, and what each writing task is told of it.
+
+    thresholds    which rows of each shard keep every rule on signals (``deciding.py``)
+    targets       which rows of a target share n-grams with training text that keeps them
+    duplicates    which of the rows that pass both repeat one that is kept (``dedup/``)
+
+N rows of all shards, in order; a shard's own are n. Memory: 64 bytes a row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mixwright.core.errors import DataError
+from mixwright.curate.deciding import Resolved, resolve
+from mixwright.curate.decontaminate import HashSet
+from mixwright.curate.dedup.exact import first_of_equals
+from mixwright.curate.measuring import Measured
+from mixwright.curate.rules import DUPLICATE, Options
+from mixwright.curate.shards import Shard
+from mixwright.curate.tables import SignalTable
+from mixwright.store.artifact import write_json, written_aside
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+Flags = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Judged:
+    """The folder in which writing tasks find what is decided: the rules with their numbers, and two tables a shard."""
+
+    folder: Path
+
+    @property
+    def rules(self) -> Path:
+        """``deciding.Resolved`` as JSON."""
+        return self.folder / "rules.json"
+
+    def duplicates(self, shard: Shard) -> Path:
+        """``index`` (row of the shard), ``rule``, ``kept``, ``similarity``, ``cluster`` of each duplicate; none: no file."""
+        return self.folder / f"{shard.order:05d}.duplicates.parquet"
+
+    def shared(self, shard: Shard) -> Path:
+        """``row``, ``count`` of shared n-grams, first ``word`` of the first, of rows of a target; none: no file."""
+        return self.folder / f"{shard.order:05d}.shared.parquet"
+
+
+def judge(place: Measured, shards: Sequence[Shard], options: Options, out: Judged) -> Resolved:
+    """Decide and write what ``out`` names; returns the rules with their numbers."""
+    tables = [table_of(place, shard) for shard in shards]
+    resolved = resolve(options, tables)
+    passing = [_passing(resolved, table) for table in tables]
+    _mark_shared(place, shards, passing, out)
+    if options.dedup.exact:
+        _mark_duplicates(place, shards, passing, out)
+    write_json(out.rules, resolved.to_dict())
+    return resolved
+
+
+def table_of(place: Measured, shard: Shard) -> SignalTable:
+    """The signals of a shard, with what models scored."""
+    own = place.signals(shard)
+    scored = sorted(own.parent.glob(f"{own.stem}.*.parquet"))
+    return SignalTable((own, *scored), shard.source, shard.domain, shard.target)
+
+
+def columns_of(resolved: Resolved, table: SignalTable) -> dict[str, NDArray[np.float64]]:
+    """The columns that deciding needs; one of zeros where it needs none, since they say how many rows there are."""
+    return table.columns(resolved.options.columns_needed) or {"": np.zeros(table.rows)}
+
+
+def _passing(resolved: Resolved, table: SignalTable) -> Flags:
+    """Which rows keep every rule on signals, ``(n,)``."""
+    if not resolved.rules:
+        return np.ones(table.rows, dtype=bool)
+    target = table.source if table.target else ""
+    return ~resolved.decide(columns_of(resolved, table), table.domain, target=target).any()
+
+
+def _mark_shared(place: Measured, shards: Sequence[Shard], passing: list[Flags], out: Judged) -> None:
+    """Write which rows of targets share n-grams with training text that passes, and take them out of ``passing``."""
+    import pyarrow as pa
+
+    training = HashSet.of(
+        *(_grams(place, shard, keep) for shard, keep in zip(shards, passing, strict=True) if not shard.target)
+    )
+    for shard, keep in zip(shards, passing, strict=True):
+        if not (shard.target and len(training.members) and place.grams(shard).is_file()):
+            continue
+        table = _read(place.grams(shard))
+        meets = training.has(table["gram"].to_numpy())
+        rows, words = table["row"].to_numpy()[meets], table["word"].to_numpy()[meets]
+        found, first, count = np.unique(rows, return_index=True, return_counts=True)
+        if len(found):
+            _write(out.shared(shard), pa.table({"row": found, "count": count, "word": words[first]}))
+            keep[found] = False
+
+
+def _grams(place: Measured, shard: Shard, keep: Flags) -> NDArray[np.uint64]:
+    """The targets' n-grams that the rows of a shard that pass hold."""
+    if not place.grams(shard).is_file():
+        return np.zeros(0, dtype=np.uint64)
+    table = _read(place.grams(shard))
+    found: NDArray[np.uint64] = table["gram"].to_numpy()[keep[table["row"].to_numpy()]]
+    return found
+
+
+def _mark_duplicates(place: Measured, shards: Sequence[Shard], passing: Sequence[Flags], out: Judged) -> None:
+    import pyarrow as pa
+
+    tables = [_read(place.signals(shard), ["id", "text_hash"]) for shard in shards]
+    ids = [table["id"].to_pylist() for table in tables]
+    rows = [np.flatnonzero(keep) for keep in passing]
+    hashes = [table["text_hash"].take(pa.array(own)).to_pylist() for table, own in zip(tables, rows, strict=True)]
+    first = first_of_equals([one for part in hashes for one in part])
+    names = [ids[at][row] for at, own in enumerate(rows) for row in own]
+    start = 0
+    for shard, own in zip(shards, rows, strict=True):
+        mine = first[start : start + len(own)]
+        repeats = np.flatnonzero(mine != np.arange(start, start + len(own)))
+        if len(repeats):
+            kept = pa.array([names[at] for at in mine[repeats]])
+            _write(
+                out.duplicates(shard),
+                pa.table({
+                    "index": own[repeats], "rule": pa.array([DUPLICATE] * len(repeats)), "kept": kept,
+                    "similarity": np.ones(len(repeats)), "cluster": kept,
+                }),
+            )  # fmt: skip
+        start += len(own)
+
+
+def _read(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
+    import pyarrow.parquet as pq
+
+    try:
+        return pq.ParquetFile(path).read(columns=columns, use_threads=False)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} is no readable Parquet file ({error}); remove its folder and curate again.") from error
+
+
+def _write(path: Path, table: pa.Table) -> None:
+    import pyarrow.parquet as pq
+
+    with written_aside(path) as aside:
+        pq.write_table(table, aside, compression="zstd", compression_level=1)
