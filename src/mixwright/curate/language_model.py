@@ -237,3 +237,8 @@ def _load(folder: Path, kind: str, device: str, dtype: str) -> Any:
         return load(str(folder), local_files_only=True, dtype=dtype).to(device).eval()
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise DataError(f"{folder} cannot be loaded as a model: {' '.join(str(error).split())[:300]}") from error
+
+
+def load_body(folder: Path, device: str, dtype: str) -> Any:
+    """A model of transformers without its head, encoder or decoder. DataError for a folder that cannot be loaded."""
+    return _load(folder, "AutoModel", device, dtype)

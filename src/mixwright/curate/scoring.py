@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from mixwright.core.find import find
-from mixwright.curate.entries import Entry, entries
+from mixwright.curate.entries import Entry
 from mixwright.curate.hashing import Halves, text_hashes
 from mixwright.curate.language_model import Work
 from mixwright.curate.rules import Options
@@ -37,8 +37,8 @@ _FACTS = b"mixwright"
 
 
 def scored_entries(options: Options) -> tuple[Entry, ...]:
-    """The entries of ``curate.measure`` that a model scores, in order."""
-    return tuple(entry for entry in entries(options.measure, options.signals) if entry.wanted and entry.kind.scored)
+    """The signals that are measured and that a model scores, in order."""
+    return tuple(entry for entry in options.measured if entry.kind.scored)
 
 
 def place(draft: Path, shard: Shard, name: str) -> Path:
