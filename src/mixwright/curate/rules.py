@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import itertools
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -238,7 +239,7 @@ class Options:
     @cached_property
     def columns_needed(self) -> tuple[str, ...]:
         """The columns that deciding reads, each once, in the order of the rules."""
-        columns = [name for rule in self._every_rule() for name in columns_of(rule.keep)]
+        columns = [name for rule in self._held for name in columns_of(rule.keep)]
         return tuple(dict.fromkeys([*columns, *([LANGUAGE] if self.languages else [])]))
 
     @cached_property
@@ -253,28 +254,30 @@ class Options:
         found: dict[str, Rule] = {}
         for where, layer in self._layers(domain, language):
             self._lay(found, layer, where)
-        return (
-            {name: found[name] for name in sorted(found, key=self._places.__getitem__)} if domain or language else found
-        )
+        order = {rule.name: place for place, rule in reversed(list(enumerate(self._every_rule)))}
+        return {name: found[name] for name in sorted(found, key=order.__getitem__)}
 
     @cached_property
     def conditions(self) -> tuple[str, ...]:
         """The names of all rules on signals, in any domain or language, in the order of the waterfall."""
-        return tuple(self._places)
+        held = {rule.name for rule in self._held}
+        return tuple(dict.fromkeys(rule.name for rule in self._every_rule if rule.name in held))
 
     @cached_property
     def quantiles(self) -> tuple[Quantile, ...]:
         """The quantiles that the rules need, each once."""
-        return tuple(dict.fromkeys(found for rule in self._every_rule() for found in quantiles_of(rule.keep)))
+        return tuple(dict.fromkeys(found for rule in self._held for found in quantiles_of(rule.keep)))
 
     @cached_property
-    def _places(self) -> dict[str, int]:
-        return {name: place for place, name in enumerate(dict.fromkeys(rule.name for rule in self._every_rule()))}
+    def _held(self) -> tuple[Rule, ...]:
+        """Every rule that holds for some domain and language."""
+        both = itertools.product(("", *self.domains), ("", *self.languages))
+        return tuple(dict.fromkeys(rule for place in both for rule in self.ruleset(*place).values()))
 
-    def _every_rule(self) -> Iterator[Rule]:
+    @cached_property
+    def _every_rule(self) -> tuple[Rule, ...]:
         """The rules of every layer, the base's first; a name may come again."""
-        for where, layer in self._layers(*([None] * 2)):
-            yield from self._laid(layer, where)
+        return tuple(rule for where, layer in self._layers(None, None) for rule in self._laid(layer, where))
 
     def _layers(self, domain: str | None, language: str | None) -> Iterator[tuple[str, Overrides]]:
         """Base, domain and language (None: every one), each with the name of its place."""
@@ -298,9 +301,10 @@ class Options:
         if isinstance(layer.keep, str):
             for name in [name for name, rule in found.items() if rule.unnamed]:
                 del found[name]
+        for name in layer.rules if isinstance(layer.keep, Mapping) else ():
+            if name in layer.keep:
+                raise StudyError(f"{where}keep: {name!r} is a rule under rules as well; rename this one.")
         for rule in self._laid(layer, where):
-            if rule.name in found and found[rule.name].unnamed != rule.unnamed:
-                raise StudyError(f"{where}keep: two rules are called {rule.name!r}; rename one.")
             found[rule.name] = rule
         for name in [name for name, bounds in layer.rules.items() if bounds is None]:
             if name not in found:
@@ -374,14 +378,14 @@ class Options:
 
     def told(self) -> list[dict[str, Any]]:
         """Every rule as a row of a table, in the order of the waterfall; ``signal`` is None for those without one."""
-        base, every = self.ruleset(), {rule.name: rule for rule in reversed(list(self._every_rule()))}
+        base, every = self.ruleset(), {rule.name: rule for rule in reversed(self._every_rule)}
         return [_told(name, base.get(name, every.get(name)), self._places_of(name)) for name in self.waterfall]
 
     def _places_of(self, name: str) -> list[str]:
         """The overrides that set a rule."""
         return [
             where.rstrip(".")
-            for where, layer in self._layers(*([None] * 2))
+            for where, layer in self._layers(None, None)
             if where and (name in layer.rules or any(rule.name == name for rule in self._laid(layer, where)))
         ]
 
