@@ -7,7 +7,8 @@ import numpy as np
 
 #: kind -> share of the planted documents, as in the field notes
 KINDS = {
-    "copy": 0.25, "few_words": 0.15, "more_words": 0.15, "truncated": 0.15, "header_footer": 0.15, "paragraphs": 0.10, "upper": 0.05,
+    "copy": 0.25, "few_words": 0.15, "more_words": 0.15, "truncated": 0.15, "header_footer": 0.15, "paragraphs": 0.10,
+    "upper": 0.05,
 }  # fmt: skip
 _WORD = re.compile(r"\w+")
 
