@@ -309,7 +309,7 @@ def test_progress_names_the_sources(small: Small) -> None:
         sources, targets, RULES, base=base, draft=Workspace(base / "w").draft("curate", "k"), engine=HERE,
         on_progress=lambda name, fraction, facts: heard.append((name, fraction)),
     )  # fmt: skip
-    assert {name for name, _ in heard} == {*sources, *targets, "decide"}
+    assert {name for name, _ in heard} == {*sources, *targets, "dedup", "decide"}
     assert {(name, 1.0) for name, _ in heard} <= set(heard)
 
 

@@ -20,9 +20,8 @@ from numpy.typing import NDArray
 from mixwright.core.errors import DataError
 from mixwright.curate.deciding import Resolved, resolve
 from mixwright.curate.decontaminate import HashSet
-from mixwright.curate.dedup.exact import first_of_equals
 from mixwright.curate.measuring import Measured
-from mixwright.curate.rules import DUPLICATE, Options
+from mixwright.curate.rules import Options
 from mixwright.curate.shards import Shard
 from mixwright.curate.tables import SignalTable
 from mixwright.store.artifact import write_json, written_aside
@@ -59,10 +58,16 @@ def judge(place: Measured, shards: Sequence[Shard], options: Options, out: Judge
     resolved = resolve(options, tables)
     passing = [_passing(resolved, table) for table in tables]
     _mark_shared(place, shards, passing, out)
-    if options.dedup.exact:
-        _mark_duplicates(place, shards, passing, out)
+    if looks_for_duplicates(options):
+        _mark_duplicates(place, shards, passing, options, out)
     write_json(out.rules, resolved.to_dict())
     return resolved
+
+
+def looks_for_duplicates(options: Options) -> bool:
+    """Whether any kind of duplicates is dropped."""
+    dedup = options.dedup
+    return bool(dedup.exact or dedup.near or dedup.lines or dedup.semantic or dedup.against)
 
 
 def table_of(place: Measured, shard: Shard) -> SignalTable:
@@ -113,29 +118,18 @@ def _grams(place: Measured, shard: Shard, keep: Flags) -> NDArray[np.uint64]:
     return found
 
 
-def _mark_duplicates(place: Measured, shards: Sequence[Shard], passing: Sequence[Flags], out: Judged) -> None:
-    import pyarrow as pa
+def _mark_duplicates(
+    place: Measured, shards: Sequence[Shard], passing: Sequence[Flags], options: Options, out: Judged
+) -> None:
+    """Write which rows that pass repeat one that is kept, a table a shard."""
+    from mixwright.curate.dedup.stage import dropped
 
-    tables = [_read(place.signals(shard), ["id", "text_hash"]) for shard in shards]
-    ids = [table["id"].to_pylist() for table in tables]
-    rows = [np.flatnonzero(keep) for keep in passing]
-    hashes = [table["text_hash"].take(pa.array(own)).to_pylist() for table, own in zip(tables, rows, strict=True)]
-    first = first_of_equals([one for part in hashes for one in part])
-    names = [ids[at][row] for at, own in enumerate(rows) for row in own]
-    start = 0
-    for shard, own in zip(shards, rows, strict=True):
-        mine = first[start : start + len(own)]
-        repeats = np.flatnonzero(mine != np.arange(start, start + len(own)))
-        if len(repeats):
-            kept = pa.array([names[at] for at in mine[repeats]])
-            _write(
-                out.duplicates(shard),
-                pa.table({
-                    "index": own[repeats], "rule": pa.array([DUPLICATE] * len(repeats)), "kept": kept,
-                    "similarity": np.ones(len(repeats)), "cluster": kept,
-                }),
-            )  # fmt: skip
-        start += len(own)
+    table = dropped(place.dedup, passing, options.dedup)
+    orders = table["order"].to_numpy()
+    for shard in shards:
+        start, stop = np.searchsorted(orders, [shard.order, shard.order + 1]).tolist()
+        if stop > start:
+            _write(out.duplicates(shard), table.slice(start, stop - start))
 
 
 def _read(path: Path, columns: Sequence[str] | None = None) -> pa.Table:

@@ -7,8 +7,10 @@ What measuring leaves in its folder (a task leaves its marker last, ``measured.j
     unreadable/<source>/<number>.parquet   path, row, reason, start of each row that cannot be read; none: no file
     grams/<source>/<number>.parquet        n-grams of the targets that its rows hold (of a target: all): row (from 0 in
                                            the signals file), gram, word (the first, counted in the text); none: no file
+    dedup/                                 rows of equal text, pairs of similar ones (dedup/stage.py)
     measured.json                          shards and what was counted
-    .work/prepared/<signal>/, .work/shards/<source>/<number>.json, .work/targets.npy
+    .work/                                 prepared/<signal>/, bands/<source>/<number>, targets.npy; of each shard that is
+                                           measured shards/<source>/<number>.json
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ import numpy as np
 
 from mixwright.core.document import document_ids
 from mixwright.curate.decontaminate import HashSet
+from mixwright.curate.dedup.signing import BandWriter
 from mixwright.curate.entries import Entry
 from mixwright.curate.hashing import hexes, text_hashes
 from mixwright.curate.rules import Options
@@ -70,6 +73,15 @@ class Measured:
     def marker(self, shard: Shard | str) -> Path:
         """What its task counted; the file is there when the shard is measured to the end."""
         return self.folder / WORK / "shards" / f"{_name(shard)}.json"
+
+    def bands(self, shard: Shard) -> Path:
+        """Its MinHash band keys, by which similar texts are looked for."""
+        return self.folder / WORK / "bands" / shard.name
+
+    @property
+    def dedup(self) -> Path:
+        """Where dedup works."""
+        return self.folder / "dedup"
 
     @property
     def prepared(self) -> Path:
@@ -147,6 +159,7 @@ class _Files:
     signals: Sequence[tuple[Entry, Signal]]
     ngram: int
     watched: HashSet | None
+    bands: BandWriter | None
     stack: contextlib.ExitStack
     rows: int = 0
     bad: int = 0
@@ -159,7 +172,9 @@ class _Files:
         stack: contextlib.ExitStack,
     ) -> _Files:  # fmt: skip
         watched = HashSet(np.load(place.targets)) if watch and not shard.target else None
-        made = cls(shard, place, signals, options.target_ngram, watched, stack)
+        near = options.dedup.for_near
+        bands = stack.enter_context(BandWriter(place.bands(shard), near)) if near else None
+        made = cls(shard, place, signals, options.target_ngram, watched, bands, stack)
         made._writer(place.signals(shard), made._schema)
         return made
 
@@ -173,6 +188,8 @@ class _Files:
             texts = Texts(batch.texts, prompts=batch.prompts, responses=batch.responses)
             self._writer(self.place.signals(self.shard), self._schema).add(self._measured(batch, texts))
             self._note(texts)
+            if self.bands is not None:
+                self.bands.add(texts)
             self.rows += len(texts)
             self.bytes += len(texts.data)
         if batch.unreadable:

@@ -8,6 +8,7 @@ a shard is a task of its own, whose marker is written last: after a kill, shards
 from __future__ import annotations
 
 import dataclasses
+import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -17,7 +18,7 @@ from typing import Any
 
 from mixwright.core.errors import StudyError
 from mixwright.curate.accounting import Account, check_balance
-from mixwright.curate.judging import judge
+from mixwright.curate.judging import judge, looks_for_duplicates
 from mixwright.curate.measuring import Measured, facts_of, merge_targets
 from mixwright.curate.rules import Bounds, Options
 from mixwright.curate.shards import Shard, bytes_of, cut
@@ -82,11 +83,12 @@ def curate(
 
 def measure(
     sources: Named, targets: Named, options: Options, *, base: Path, folder: Path, engine: Engine,
-    on_progress: OnProgress | None = None,
+    on_progress: OnProgress | None = None, cache: Path | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Measure every row of all sources and targets into ``folder``; returns what ``measured.json`` says.
 
-    Thresholds change nothing of it: see ``measuring_key``. Resumed, raises and reads paths as ``curate``.
+    Thresholds change nothing of it: see ``measuring_key``. ``cache`` keeps what models scored for other runs.
+    Resumed, raises and reads paths as ``curate``.
     """
     _check_names(sources, targets)
     place = Measured(folder.resolve())
@@ -94,7 +96,7 @@ def measure(
         return dict(read_json(place.summary))
     plan = Plan.of(sources, targets, options, base)
     _prepare(place, options, base)
-    engine = _engine(engine, options)
+    given, engine = engine, _engine(engine, options)
     told = _Told({**sources, **targets}, plan.shards, on_progress)
     common = {"folder": str(place.folder), "options": options.to_dict()}
     mine = [shard for shard in plan.shards if shard.target]
@@ -103,13 +105,83 @@ def measure(
         merge_targets(place, mine)
     rest = [shard for shard in plan.shards if not place.marker(shard).is_file()]
     _run(engine, [_measuring(shard, common, bool(mine)) for shard in rest], told)
+    scored = _score(place, plan, options, given, cache or folder.parent / ".scores", on_progress)
+    if looks_for_duplicates(options):
+        _find_duplicates(place, plan, options, engine, on_progress)
     summary = {
         "schema": MEASURED,
         "sources": {name: {"files": count, "ignored": ignored} for name, (count, ignored) in plan.files.items()},
         "shards": [{"name": shard.name, **facts_of(place, shard)} for shard in plan.shards],
+        "scored": scored,
     }
     write_json(place.summary, summary)
     return summary
+
+
+def _score(
+    place: Measured, plan: Plan, options: Options, engine: Engine, cache: Path, on_progress: OnProgress | None
+) -> dict[str, dict[str, int]]:
+    """Let models score every row; returns per entry how many rows could not be scored, by reason."""
+    from mixwright.curate import scoring
+
+    entries = scoring.scored_entries(options)
+    if not entries:
+        return {}
+    tasks = scoring.scoring_tasks(plan.shards, options, draft=place.folder, prepared=place.prepared, cache=cache)
+    _run(engine, tasks, on_progress or (lambda *_: None))
+    failed: dict[str, Counter[str]] = {entry.name: Counter() for entry in entries}
+    for entry in entries:
+        for shard in plan.shards:
+            failed[entry.name].update(scoring.facts(scoring.place(place.folder, shard, entry.name))["failed"])
+    return {name: dict(sorted(reasons.items())) for name, reasons in failed.items()}
+
+
+def _find_duplicates(
+    place: Measured, plan: Plan, options: Options, engine: Engine, on_progress: OnProgress | None
+) -> None:
+    """Leave in ``place.dedup`` what deciding needs of duplicates, and nothing else."""
+    from mixwright.curate.dedup.stage import MEMORY, Noted, find_pairs
+
+    near = options.dedup.for_near
+    noted = [Noted(shard, place.signals(shard), place.bands(shard) if near else None) for shard in plan.shards]
+    memory = MEMORY if options.memory is None else bytes_of(options.memory, "curate.memory")
+    find_pairs(noted, place.dedup, options.dedup, engine=engine, report=_dedup_told(on_progress), memory=memory)
+    _tidy(place)
+
+
+#: where each stage of dedup lies within it
+_STAGES = {
+    "rows": (0.0, 0.1),
+    "candidates": (0.1, 0.4),
+    "sets": (0.4, 0.7),
+    "verified": (0.7, 0.99),
+    "pairs": (0.99, 1.0),
+}
+
+
+def _dedup_told(report: OnProgress | None) -> OnProgress | None:
+    """The stages of dedup told as one."""
+
+    def told(name: str, fraction: float, facts: dict[str, Any]) -> None:
+        start, stop = _STAGES.get(name.removeprefix("dedup: "), (0.0, 1.0))
+        if report is not None:
+            report("dedup", start + (stop - start) * fraction, facts)
+
+    return told
+
+
+def _tidy(place: Measured) -> None:
+    """Remove from ``dedup`` what deciding does not read, and where on this machine its files were."""
+    for path in place.dedup.iterdir():
+        if path.name in ("candidates", "sets", "verified"):
+            shutil.rmtree(path)
+        elif path.name in ("suspects.npy", "blocks.json", "parts.json"):
+            path.unlink()
+    plan = read_json(place.dedup / "plan.json")
+    names = {
+        kind: [name.removeprefix(f"{place.folder}/") for name in plan[kind]] for kind in ("signals", "bands", "keys")
+    }
+    write_json(place.dedup / "plan.json", plan | names)
 
 
 def decide_and_write(
