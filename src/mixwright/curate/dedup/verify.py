@@ -101,6 +101,6 @@ def verify(pairs: Hashes, rows: Rows, sets: Callable[[int], Sets], threshold: fl
         places = np.stack(
             [left.find(lower[inside] - rows.starts[a]), right.find(higher[inside] - rows.starts[b])], axis=1
         )
-        found[inside] = jaccards(left.hashes, left.begins, right.hashes, right.begins, places)
+        found[inside] = jaccards(left.hashes, left.begins, right.hashes, right.begins, places, threshold)
     kept = found >= threshold
     return pairs[kept], found[kept]
