@@ -47,11 +47,6 @@ class Failing:
     rules: tuple[str, ...]
     bits: NDArray[np.uint8]
 
-    @classmethod
-    def of(cls, rules: Sequence[str], flags: Flags) -> Failing:
-        """From one bool per rule and row, ``(R, n)``."""
-        return cls(tuple(rules), np.packbits(flags, axis=0, bitorder="little"))
-
     def __len__(self) -> int:
         return int(self.bits.shape[1])
 
@@ -104,12 +99,12 @@ class Resolved:
         comparison.
         """
         rows = len(next(iter(columns.values()))) if columns else 0
-        flags = np.zeros((len(self.rules), rows), dtype=bool)
+        bits = np.zeros((-(-len(self.rules) // 8), rows), dtype=np.uint8)
         variants = self._variants(domain, target)
         for start in range(0, rows, _CHUNK):
             part = {name: values[start : start + _CHUNK] for name, values in columns.items()}
-            variants.fill(flags[:, start : start + _CHUNK], part)
-        return Failing.of(self.rules, flags)
+            variants.fill(bits[:, start : start + _CHUNK], part)
+        return Failing(self.rules, bits)
 
     def failures(self, columns: Columns, domain: str, *, target: str = "") -> list[Failures]:
         """Everything the rows fail with values and thresholds, a rule at a time, in the order of the waterfall."""
@@ -179,17 +174,29 @@ class _Variants:
     base: _Nodes
     languages: Mapping[int, _Nodes]
 
-    def fill(self, flags: Flags, columns: Columns) -> None:
-        """Set ``flags`` (R, n) to which rows fail which condition."""
+    def fill(self, bits: NDArray[np.uint8], columns: Columns) -> None:
+        """Set the bits (⌈R/8⌉, n), which are 0, of the conditions that rows fail."""
+        fails = np.empty(bits.shape[1], dtype=bool)
         for number, node in enumerate(self.base):
             if node is not None:
-                np.logical_not(holds(node, columns), out=flags[number])
+                np.logical_not(holds(node, columns), out=fails)
+                bits[number // 8] |= fails.view(np.uint8) << np.uint8(number % 8)
         for code, nodes in self.languages.items():
             rows = np.flatnonzero(columns[LANGUAGE] == code)
-            part = {name: values[rows] for name, values in columns.items()} if len(rows) else {}
-            for number, node in enumerate(nodes if len(rows) else ()):
-                if node is not self.base[number] and node != self.base[number]:
-                    flags[number, rows] = False if node is None else np.logical_not(holds(node, part))
+            if len(rows):
+                bits[:, rows] = self._other(
+                    nodes, {name: values[rows] for name, values in columns.items()}, bits[:, rows]
+                )
+
+    def _other(self, nodes: _Nodes, columns: Columns, bits: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """The bits of rows of another language, made from those that the base has given them."""
+        for number, node in enumerate(nodes):
+            if node is not self.base[number] and node != self.base[number]:
+                bits[number // 8] &= np.uint8(255 - (1 << number % 8))
+                if node is not None:
+                    fails = np.broadcast_to(np.logical_not(holds(node, columns)), bits.shape[1:])
+                    bits[number // 8] |= fails.astype(np.uint8) << np.uint8(number % 8)
+        return bits
 
     def told(self, number: int, rows: Places, columns: Columns) -> tuple[Places, Floats, tuple[str, ...], Threshold]:
         """For ``rows`` that fail a condition: the first number that is wrong and what it had to be."""

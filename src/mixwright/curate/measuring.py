@@ -229,8 +229,11 @@ class _Files:
         self._writer(path, schema).add(pa.record_batch(arrays, schema=schema))
 
     def _writer(self, path: Path, schema: pa.Schema) -> BatchWriter:
+        import pyarrow as pa
+
         if path not in self._writers:
-            writer = BatchWriter(path, schema, group_bytes=_GROUP, repeated=["path"])
+            light = [field.name for field in schema if pa.types.is_floating(field.type)]
+            writer = BatchWriter(path, schema, group_bytes=_GROUP, repeated=["path"], light=light)
             self._writers[path] = self.stack.enter_context(writer)
         return self._writers[path]
 

@@ -61,7 +61,7 @@ def _open(file: Path) -> pq.ParquetFile:
     import pyarrow.parquet as pq
 
     try:
-        return pq.ParquetFile(file)
+        return pq.ParquetFile(file, pre_buffer=False)
     except (OSError, ValueError) as error:
         raise DataError(f"{file} is no readable Parquet file ({error}); curate again.") from error
 
@@ -69,7 +69,8 @@ def _open(file: Path) -> pq.ParquetFile:
 def _read(file: Path, names: Sequence[str]) -> dict[str, Floats]:
     """Those of the named columns that a file has."""
     with _open(file) as table:
-        held = [name for name in names if name in table.schema_arrow.names]
+        every = set(table.metadata.schema.names)
+        held = [name for name in names if name in every]
         if not held:
             return {}
         read = table.read(columns=held, use_threads=False)

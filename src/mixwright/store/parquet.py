@@ -76,14 +76,18 @@ class BatchWriter:
     A context manager: the file is written aside and takes its name when the block ends without error. A row group is
     closed by the row that brings it to ``group_bytes`` (bytes of strings, and the width of numbers), or by 1 048 576 rows.
     ``repeated`` names columns with few different values, the only ones that get a dictionary; least and greatest values
-    are kept for numbers only. Memory: about two row groups. Cost: about 2 CPU-seconds a gigabyte.
+    are kept for numbers only. ``light`` columns are read far more often than written: they get a dictionary and lz4, which
+    reads twice as fast as zstd. Memory: about two row groups. Cost: about 2 CPU-seconds a gigabyte.
     """
 
     def __init__(
-        self, path: Path, schema: pa.Schema, *, group_bytes: int = 16 << 20, repeated: Sequence[str] = ()
-    ) -> None:
+        self, path: Path, schema: pa.Schema, *, group_bytes: int = 16 << 20, repeated: Sequence[str] = (),
+        light: Sequence[str] = (),
+    ) -> None:  # fmt: skip
         self._path, self._schema, self._group_bytes = path, schema, group_bytes
-        self._repeated = [name for name in repeated if name in schema.names]
+        self._repeated = [name for name in (*repeated, *light) if name in schema.names]
+        self._codec: Any = {name: "lz4" if name in light else "zstd" for name in schema.names} if light else "zstd"
+        self._level: Any = {name: 1 for name in schema.names if name not in light} if light else 1
         self._waiting: list[pa.RecordBatch] = []
         self._size = self._count = 0
         self.rows = 0
@@ -97,7 +101,7 @@ class BatchWriter:
         numbers = [field.name for field in self._schema if pa.types.is_primitive(field.type)]
         self._aside = written_aside(self._path)
         self._writer = pq.ParquetWriter(
-            self._aside.__enter__(), self._schema, compression="zstd", compression_level=1,
+            self._aside.__enter__(), self._schema, compression=self._codec, compression_level=self._level,
             use_dictionary=self._repeated, write_statistics=numbers,
         )  # fmt: skip
         return self
