@@ -1,0 +1,1 @@
+"""Recipes of other tools, rewritten as a study's ``curate`` section."""
