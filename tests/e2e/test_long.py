@@ -16,7 +16,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from small_study import Mixwright, documents
 
-from mixwright.store.documents import SourceOptions, read_rows
+from mixwright.store.batches import read_batches
+from mixwright.store.documents import SourceOptions, find_files
+from mixwright.store.pieces import Piece
 
 
 def run_losses(folder: Path) -> dict[str, Any]:
@@ -50,7 +52,8 @@ def test_kills_at_random_moments(study: Path, tmp_path_factory: Any, mixwright: 
 
 def _count(folder: Path, content: bytes, name: str) -> tuple[int, int]:
     (folder / name).write_bytes(content)
-    batches = list(read_rows(SourceOptions(name), folder))
+    given = SourceOptions(name)
+    batches = [batch for file in find_files(given, folder)[0] for batch in read_batches(Piece(file), given)]
     return sum(len(batch.rows) for batch in batches), sum(len(batch.unreadable) for batch in batches)
 
 

@@ -15,15 +15,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mixwright.core.errors import DataError, StudyError
-from mixwright.store.documents import Row, SourceOptions, Unreadable, find_files, fingerprint, read_rows
+from mixwright.store.batches import read_piece
+from mixwright.store.documents import Row, SourceOptions, Unreadable, find_files, fingerprint
 from mixwright.store.parquet import TableWriter
+from mixwright.store.pieces import Piece
 
 LINES = [json.dumps({"text": f"line {n}", "n": n}) for n in range(1, 6)]
 
 
 def everything(base: Path, **options: str) -> tuple[list[Row], list[Unreadable]]:
-    batches = list(read_rows(SourceOptions(**options), base))  # type: ignore[arg-type]
-    return [row for batch in batches for row in batch.rows], [bad for batch in batches for bad in batch.unreadable]
+    given = SourceOptions(**options)  # type: ignore[arg-type]
+    found = [row for file in find_files(given, base)[0] for row in read_piece(Piece(file), given)]
+    return [row for row in found if isinstance(row, Row)], [row for row in found if isinstance(row, Unreadable)]
 
 
 def pack(content: bytes, suffix: str) -> bytes:

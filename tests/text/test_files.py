@@ -20,8 +20,9 @@ from hypothesis import strategies as st
 from mixwright.core.errors import DataError, StudyError
 from mixwright.core.rng import rng
 from mixwright.engine.local import LocalEngine
+from mixwright.store.batches import read_piece
 from mixwright.store.documents import Row, SourceOptions, find_files
-from mixwright.store.pieces import Piece, count_lines, read_piece, units
+from mixwright.store.pieces import Piece, count_lines, units
 from mixwright.store.tokens import TokenStore
 from mixwright.text.files import tokenize_files
 from mixwright.text.tokenizer import load, train
@@ -241,8 +242,8 @@ def test_every_line_is_in_one_piece(
     content = lines(rows) + b"\n"
     file.write_bytes(content if last_ends else content.rstrip(b"\n"))
     found, _ = find_files(SourceOptions(str(file)), Path())
-    pieces = [piece for unit in units(found, "text", size) for piece in unit]
-    read = [(piece, row) for piece in pieces for row in read_piece(piece, "text")]
+    pieces = [piece for unit in units(found, SourceOptions("-"), size) for piece in unit]
+    read = [(piece, row) for piece in pieces for row in read_piece(piece, SourceOptions("-"))]
     assert [row.text for _, row in read if isinstance(row, Row)] == rows
     before = [row.row + (count_lines(piece) if piece.stop else 0) for piece, row in read]
     assert before == list(range(1, len(rows) + 1))

@@ -9,16 +9,17 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from mixwright.core.errors import DataError, StudyError
+from mixwright.core.errors import StudyError
+from mixwright.curate.rewrites import Rewriter, rewriters
+from mixwright.curate.rules import Options
+from mixwright.curate.signal import Floats
 from mixwright.store.batches import RowBatch, read_batches
 from mixwright.store.documents import SourceFile, SourceOptions
 from mixwright.store.pieces import Piece, units
-
-#: bytes read from a file at once where lines are counted
-_COUNTED = 4 << 20
+from mixwright.store.streams import Meter, raw
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,8 @@ class Shard:
     """``pieces`` of the files of one source; ``number`` counts the shards of that source from 0, ``order`` those of all.
 
     ``first_rows`` (one per piece) are the rows of its file before a piece, which is cut at bytes; readable rows of a shard
-    are counted from 0 in reading order: that count and ``order`` are a row's place in the whole curation.
+    are counted from 0 in reading order: that count and ``order`` are a row's place in the whole curation. Texts come as
+    ``rewrite`` (``rewrites.py``) leaves them.
     """
 
     source: str
@@ -37,6 +39,8 @@ class Shard:
     given: SourceOptions
     pieces: tuple[Piece, ...]
     first_rows: tuple[int, ...]
+    rewrite: Mapping[str, Mapping[str, Any] | None] = field(default_factory=dict)
+    max_inflation: float = 1000.0
 
     @property
     def name(self) -> str:
@@ -50,8 +54,15 @@ class Shard:
 
     def batches(self, size: int = 1 << 20) -> Iterator[RowBatch]:
         """Its rows, in order, about ``size`` bytes of text at a time; raises as ``read_batches``."""
+        for batch, _ in self.counted_batches(size):
+            yield batch
+
+    def counted_batches(self, size: int = 1 << 20) -> Iterator[tuple[RowBatch, dict[str, Floats]]]:
+        """``batches``, and what rewriting changed in each text: column -> ``(n,)``."""
+        rewriter = rewriters(self.rewrite)
         for piece, first in zip(self.pieces, self.first_rows, strict=True):
-            yield from read_batches(piece, self.given, first_row=first, size=size)
+            for batch in read_batches(piece, self.given, first_row=first, size=size, max_inflation=self.max_inflation):
+                yield _rewritten(batch, rewriter) if rewriter.steps else (batch, {})
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -70,17 +81,37 @@ class Shard:
         )
 
 
+def _rewritten(batch: RowBatch, rewriter: Rewriter) -> tuple[RowBatch, dict[str, Floats]]:
+    texts, counts = rewriter.apply(batch.texts)
+    halves = {
+        name: None if column is None else rewriter.apply(column)[0]
+        for name, column in (("prompts", batch.prompts), ("responses", batch.responses))
+    }
+    return dataclasses.replace(batch, texts=texts, **halves), counts
+
+
 def cut(
-    name: str, given: SourceOptions, files: Sequence[SourceFile], size: int, *, order: int, target: bool
+    name: str, given: SourceOptions, files: Sequence[SourceFile], options: Options, *, order: int, target: bool
 ) -> list[Shard]:
-    """The shards of a source, of about ``size`` bytes of text each, in the order of its files; the first is ``order``.
+    """The shards of a source, of about ``options.shard`` of text each, in the order of its files; the first is ``order``.
 
     Cost: reading the line feeds of plain JSONL files larger than a shard, some GB/s.
     """
-    shards = []
-    for number, pieces in enumerate(units(files, given.text, size)):
+    shards, size = [], bytes_of(options.shard, "curate.shard")
+    for number, pieces in enumerate(units(files, given, size)):
         shards.append(
-            Shard(name, number, order + number, given.domain or name, target, given, pieces, (0,) * len(pieces))
+            Shard(
+                name,
+                number,
+                order + number,
+                given.domain or name,
+                target,
+                given,
+                pieces,
+                (0,) * len(pieces),
+                options.rewrite,
+                options.max_inflation,
+            )
         )
     rows = _rows_before([piece for shard in shards for piece in shard.pieces])
     counted = iter(rows)
@@ -103,17 +134,13 @@ def _rows_before(pieces: Sequence[Piece]) -> list[int]:
 
 def _lines(file: SourceFile, places: Sequence[int]) -> Iterator[int]:
     """The lines that begin before each of ``places``, which ascend."""
-    try:
-        with file.path.open("rb") as stream:
-            at, lines, last = 0, 0, b"\n"
-            for place in places:
-                while at < place and (content := stream.read(min(place - at, _COUNTED))):
-                    at += len(content)
-                    lines += content.count(b"\n")
-                    last = content[-1:]
-                yield lines + (last != b"\n")
-    except OSError as error:
-        raise DataError(f"{file.path} cannot be read ({error.strerror}). Correct its permissions.") from error
+    at, lines, last = 0, 0, b"\n"
+    for place in places:
+        for content in raw(file.place, at, place, Meter()):
+            lines += content.count(b"\n")
+            last = content[-1:]
+        at = place
+        yield lines + (last != b"\n")
 
 
 def bytes_of(size: str | int, what: str) -> int:

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
     from mixwright.store.pieces import Piece
 
-#: bytes read from a file at once
-_BUFFER = 1 << 20
+#: bytes read from a file at once, here and behind a URL
+_BUFFER, _RANGE = 1 << 20, 8 << 20
 #: rows decoded at once; where a column has a dictionary, one long value may stand for every row
 _MOST_ROWS, _MOST_REPEATED = 16_384, 1024
 #: rows that a group may claim whatever its size, since nulls and repetitions take next to nothing
@@ -84,17 +84,19 @@ def _opened(piece: Piece) -> pq.ParquetFile:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    path = piece.file.path
+    place = piece.file.place
+    if place.path is None:
+        return pq.ParquetFile(place.file(), pre_buffer=False, buffer_size=_RANGE)
     try:
-        return pq.ParquetFile(path, pre_buffer=False, buffer_size=_BUFFER)
+        return pq.ParquetFile(place.path, pre_buffer=False, buffer_size=_BUFFER)
     except pa.ArrowException:
         raise
     except OSError as error:
-        raise DataError(f"{path} cannot be read ({error}). Correct its permissions or remove it.") from error
+        raise DataError(f"{place} cannot be read ({error}). Correct its permissions or remove it.") from error
 
 
 def _check_column(piece: Piece, schema: pa.Schema, field: str) -> None:
-    path = piece.file.path
+    path = piece.file.url
     if schema.names.count(field) != 1:
         has = "has several columns" if field in schema.names else "has no column"
         raise DataError(

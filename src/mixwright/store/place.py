@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -83,6 +84,23 @@ class Place:
             if entry.get("type") == "file" and entry.get("size") is not None
         }
 
+    def below(self) -> dict[str, dict[str, Any]]:
+        """Every file below the folder, or the file itself, in one listing: path in its system -> what that tells of it."""
+        system, path = self.system()
+        found = self._try(lambda: system.find(path, detail=True, refresh=True))
+        return {name: about for name, about in found.items() if about.get("type") == "file"}
+
+    def matching(self) -> dict[str, dict[str, Any]]:
+        """The files that the URL, a pattern, matches, as ``below``."""
+        system, path = self.system()
+        self._try(system.invalidate_cache)
+        found = self._try(lambda: system.glob(path, detail=True))
+        return {name: about for name, about in found.items() if about.get("type") == "file"}
+
+    def file(self) -> RangeFile:
+        """The file as a stream of bytes that is read by ranges; its errors are those of ``read``."""
+        return RangeFile(self)
+
     def changed(self) -> str | None:
         """What changes when the file's content does: its time of change, or the tag its server gives; None: unknown."""
         if self.path is not None:
@@ -142,6 +160,37 @@ class Place:
         except Exception as error:  # file systems raise what their protocols have
             why = str(error).strip() or type(error).__name__
             raise DataError(f"{self} cannot be read ({why}). Correct its permissions or the connection.") from error
+
+
+class RangeFile(io.RawIOBase):
+    """A file that is read by ranges, each read a request."""
+
+    def __init__(self, place: Place) -> None:
+        self._place, self._size, self._at = place, place.size(), 0
+
+    def readable(self) -> bool:
+        """True."""
+        return True
+
+    def seekable(self) -> bool:
+        """True."""
+        return True
+
+    def tell(self) -> int:
+        """Where the next read starts."""
+        return self._at
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Move; returns where the next read starts."""
+        self._at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
+        return self._at
+
+    def read(self, size: int = -1) -> bytes:
+        """Bytes from here on, fewer only at the end of the file."""
+        stop = self._size if size < 0 else min(self._at + size, self._size)
+        found = self._place.read(self._at, stop) if stop > self._at else b""
+        self._at += len(found)
+        return found
 
 
 def _slice(path: Path, start: int, stop: int | None) -> bytes:

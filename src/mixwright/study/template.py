@@ -14,7 +14,7 @@ import yaml
 from mixwright.core.errors import DataError, StudyError
 from mixwright.store.artifact import write_atomic
 from mixwright.store.documents import SourceFile, SourceOptions, find_files
-from mixwright.store.streams import DamagedStream, Meter, chunks, lines
+from mixwright.store.streams import DamagedStream, LongLine, Meter, chunks, lines
 
 #: folders of this name hold targets: text that is never trained on
 TARGETS = ("targets", "target", "validation", "valid", "eval", "test")
@@ -150,7 +150,8 @@ def _first_row(file: SourceFile) -> dict[str, object]:
     """The first row of a file; empty where there is none or it cannot be read, which curation will say."""
     try:
         if file.format == "jsonl":
-            line = next((line for line in lines(chunks(file.path, Meter())) if line.strip()), b"{}")
+            found = lines(chunks(file.place, file.bytes, Meter()))
+            line = next((line for line in found if not isinstance(line, LongLine) and line.strip()), b"{}")
             value = json.loads(line)
             return value if isinstance(value, dict) else {}
         if file.format == "parquet":

@@ -18,8 +18,10 @@ from typing import Any, Literal
 from mixwright.core.errors import DataError, StudyError
 from mixwright.engine.task import Engine, Progress, Task
 from mixwright.store.artifact import MANIFEST, Workspace, content_key, read_json, to_json, write_atomic, write_json
+from mixwright.store.batches import read_piece
 from mixwright.store.documents import Row, SourceFile, SourceOptions, Unreadable, find_files
-from mixwright.store.pieces import Piece, count_lines, read_piece, units
+from mixwright.store.listing import printable
+from mixwright.store.pieces import Piece, count_lines, units
 from mixwright.store.shards import ShardWriter, Written
 from mixwright.store.tokens import TokenStore, seal_tokens
 from mixwright.text import tokenizer as tokenizers
@@ -86,7 +88,7 @@ def tokenize_files(
     files = _find(paths, text, format, out.resolve())
     with Workspace(out).lock():
         facts = tokenizers.adopt(str(tokenizer), Path(), out / ".tokenizer.json")
-        groups = units(files, text, shard_bytes)
+        groups = units(files, SourceOptions("-", text=text), shard_bytes)
         keys = [_key(group, text, facts, shard_bytes) for group in groups]
         whole = content_key(keys)
         if (out / MANIFEST).is_file():
@@ -105,15 +107,16 @@ def tokenize_files(
 
 def _find(paths: Sequence[str | Path], text: str, format: Format, out: Path) -> list[SourceFile]:  # noqa: A002
     """The files in the order they are named, those of a folder by their names; what lies in ``out`` is left out."""
-    files: dict[Path, SourceFile] = {}
+    files: dict[str, SourceFile] = {}
     for path in paths:
         for file in find_files(SourceOptions(str(path), format, text), Path())[0]:
-            where = file.path.resolve()
-            if out in where.parents:
+            here = file.place.path
+            where = file.url if here is None else str(here.resolve())
+            if here is not None and out in here.resolve().parents:
                 continue
             if where in files:
-                raise StudyError(f"{file.path} is named twice. Name every file once, or its tokens would count twice.")
-            files[where] = SourceFile(where, str(file.path), file.format, file.bytes)
+                raise StudyError(f"{file.url} is named twice. Name every file once, or its tokens would count twice.")
+            files[where] = dataclasses.replace(file, url=where, name=printable(file.url))
     if not files:
         raise StudyError("There is nothing to tokenize: name files, folders or patterns.")
     return list(files.values())
@@ -121,7 +124,7 @@ def _find(paths: Sequence[str | Path], text: str, format: Format, out: Path) -> 
 
 def _key(group: Sequence[Piece], text: str, facts: Facts, shard_bytes: int) -> str:
     """What a unit's tokens depend on: its pieces, their files as they are now, and the tokenizer."""
-    told = [[piece.to_dict(), piece.file.path.stat().st_mtime_ns] for piece in group]
+    told = [piece.to_dict() for piece in group]
     return content_key("mixwright/files/1", told, text, dataclasses.asdict(facts), shard_bytes)
 
 
@@ -166,7 +169,7 @@ class _Texts:
 
     def __iter__(self) -> Iterator[str]:
         for piece in self.pieces:
-            for row in read_piece(piece, self.text):
+            for row in read_piece(piece, SourceOptions("-", text=self.text), meta=False):
                 if isinstance(row, Row):
                     yield row.text
                 else:
