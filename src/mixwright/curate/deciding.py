@@ -281,15 +281,15 @@ def _grouped(tables: Sequence[SignalTable], column: str, scope: str, options: Op
                 yield name, read[column][read[LANGUAGE] == code]
 
 
-def redecide(folder: Path, options: Options) -> dict[str, Any]:
-    """What other rules would keep of a finished curation: counts, nothing is written and no text is read.
+def redecide(measured: Path, options: Options) -> dict[str, Any]:
+    """What other rules would keep of what is measured: counts; nothing is written and no text is read.
 
     ``domains`` (targets as ``targets/<name>``): domain -> ``documents`` and ``bytes`` that are readable, ``passing`` and
     ``passing_bytes`` that fail no rule; ``rules``: rule -> documents ``failing`` it, ``first`` failing it, failing it
     ``alone``. Duplicates and shared words, which are looked for among what passes, are not counted. Raises DataError where
-    a column was not measured. Cost: the columns that the rules name are read, at 10 million rows a second or so.
+    a column was not measured. Cost: the columns that the rules name are read; more than 10 million rows a second.
     """
-    tables = list(find_tables(folder))
+    tables = find_tables(measured)
     resolved = resolve(options, tables)
     domains: dict[str, dict[str, int]] = {}
     counts = np.zeros((3, len(resolved.rules)), dtype=np.int64)
@@ -297,10 +297,10 @@ def redecide(folder: Path, options: Options) -> dict[str, Any]:
         columns = table.columns([*options.columns_needed, "bytes"])
         failing = resolved.decide(columns, table.domain, target=table.source if table.target else "")
         passing = ~failing.any()
-        kept = {"documents": len(passing), "bytes": columns["bytes"].sum(), "passing": passing.sum(),
-                "passing_bytes": columns["bytes"][passing].sum()}  # fmt: skip
-        row = domains.setdefault(table.group, dict.fromkeys(kept, 0))
-        for name, value in kept.items():
+        size = columns["bytes"]
+        found = (len(passing), size.sum(), passing.sum(), size[passing].sum())
+        row = domains.setdefault(table.group, dict.fromkeys(("documents", "bytes", "passing", "passing_bytes"), 0))
+        for name, value in zip(row, found, strict=True):
             row[name] += int(value)
         counts += failing.counts()
     named = zip(resolved.rules, counts.T.tolist(), strict=True)

@@ -53,14 +53,13 @@ class Plan:
     @classmethod
     def of(cls, sources: Named, targets: Named, options: Options, base: Path) -> Plan:
         """Cut the files; raises DataError as ``find_files``. Cost: see ``shards.cut``."""
-        size = bytes_of(options.shard, "curate.shard")
         shards: list[Shard] = []
         files = {}
         for named in (sources, targets):
             for name, given in named.items():
                 found, ignored = find_files(given, base.resolve())
                 files[name] = (len(found), ignored)
-                shards += cut(name, given, found, size, order=len(shards), target=named is targets)
+                shards += cut(name, given, found, options, order=len(shards), target=named is targets)
         return cls(tuple(shards), files)
 
 
@@ -111,7 +110,10 @@ def measure(
     summary = {
         "schema": MEASURED,
         "sources": {name: {"files": count, "ignored": ignored} for name, (count, ignored) in plan.files.items()},
-        "shards": [{"name": shard.name, **facts_of(place, shard)} for shard in plan.shards],
+        "shards": [
+            {"name": shard.name, "domain": shard.domain, "target": shard.target, **facts_of(place, shard)}
+            for shard in plan.shards
+        ],
         "scored": scored,
     }
     write_json(place.summary, summary)

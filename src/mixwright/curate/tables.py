@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -82,14 +82,15 @@ def _floats(column: object) -> Floats:
     return values
 
 
-def find_tables(folder: Path) -> Iterator[SignalTable]:
-    """The tables of a finished curation: every shard of every source and target, in order."""
+def find_tables(measured: Path) -> list[SignalTable]:
+    """The tables of all shards in a folder that was measured to the end (``measuring.Measured``), in order."""
     from mixwright.store.artifact import read_json
 
-    summary = read_json(folder / "summary.json")
-    for kind in ("sources", "targets"):
-        for source, row in summary[kind].items():
-            for file in sorted((folder / "signals" / source).glob("[0-9]*.parquet")):
-                if file.name.count(".") == 1:
-                    scored = sorted(file.parent.glob(f"{file.stem}.*.parquet"))
-                    yield SignalTable((file, *scored), source, row["domain"], kind == "targets")
+    if not (measured / "measured.json").is_file():
+        raise DataError(f"{measured} holds no finished measurement (measured.json); run the curation first.")
+    found = []
+    for shard in read_json(measured / "measured.json")["shards"]:
+        own = measured / "signals" / f"{shard['name']}.parquet"
+        scored = sorted(own.parent.glob(f"{own.stem}.*.parquet"))
+        found.append(SignalTable((own, *scored), own.parent.name, shard["domain"], shard["target"]))
+    return found
