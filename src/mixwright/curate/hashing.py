@@ -33,7 +33,7 @@ def text_hashes(texts: Texts) -> Halves:
     """
     from xxhash import xxh3_128_digest
 
-    content = memoryview(texts.data)
+    content = texts.data.data
     places = texts.offsets.tolist()
     digests = b"".join([xxh3_128_digest(content[start:stop]) for start, stop in itertools.pairwise(places)])
     return np.frombuffer(digests, dtype="<u8").reshape(-1, 2).astype(np.uint64)

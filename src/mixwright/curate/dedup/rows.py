@@ -90,7 +90,7 @@ def gather(tables: Sequence[Path], orders: Counts, priorities: Counts, folder: P
     folder.mkdir(parents=True, exist_ok=True)
     kinds = {"ids": (np.uint64, (rows, 2)), "hashes": (np.uint64, (rows, 2)), "sizes": (np.int64, (rows,))}
     held = {
-        name: np.lib.format.open_memmap(folder / f"{name}.npy", mode="w+", dtype=kind, shape=shape)  # type: ignore[no-untyped-call]
+        name: np.lib.format.open_memmap(folder / f"{name}.npy", mode="w+", dtype=kind, shape=shape)
         for name, (kind, shape) in kinds.items()
     }
     for path, start, stop in zip(tables, starts[:-1], starts[1:], strict=True):
@@ -173,4 +173,5 @@ def twins(rows: Rows, hashes: Halves, parts: int = 1) -> Counts:
     _, first = np.unique(of, return_index=True)
     best = ranked[first][of]
     found = np.stack([ranked, best], axis=1)[ranked != best]
-    return found[np.argsort(found[:, 0])]
+    ascending: Counts = found[np.argsort(found[:, 0])]
+    return ascending
