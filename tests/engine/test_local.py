@@ -178,3 +178,14 @@ def test_two_tasks_with_one_lock_are_not_at_work_together(tmp_path: Path) -> Non
     tasks = [task(name, "stamp", {"path": str(tmp_path / name), "seconds": 0.2}, locks=(lock,)) for name in "ab"]
     outcomes = run(LocalEngine(2), tasks)
     assert not overlap(outcomes["a"].value, outcomes["b"].value)
+
+
+def test_closing_ends_threads_at_their_next_word_of_progress(tmp_path: Path) -> None:
+    mark = tmp_path / "mark"
+    outcomes = LocalEngine(2, "threads").run(
+        [task("a", "square", {"number": 2}), task("s", "slow", {"path": str(mark)})]
+    )
+    assert next(outcomes).value == 4
+    outcomes.close()  # type: ignore[attr-defined]
+    ended = int(mark.read_text().split()[1]) if mark.exists() else 0
+    assert ended < 599

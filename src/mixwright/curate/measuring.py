@@ -31,9 +31,10 @@ from mixwright.curate.decontaminate import HashSet
 from mixwright.curate.dedup.signing import BandWriter
 from mixwright.curate.entries import Entry
 from mixwright.curate.hashing import hexes, text_hashes
+from mixwright.curate.rewrites import rewriters
 from mixwright.curate.rules import Options
 from mixwright.curate.shards import Shard
-from mixwright.curate.signal import Signal
+from mixwright.curate.signal import Floats, Signal
 from mixwright.curate.texts import Texts
 from mixwright.engine.task import Progress
 from mixwright.store.artifact import read_json, write_json
@@ -141,8 +142,8 @@ def measure_shard(
     with contextlib.ExitStack() as stack:
         out = _Files.open(part, place, signals, Options.from_dict(options), watch, stack)
         whole, before = max(1, part.size), 0
-        for batch in part.batches(BATCH):
-            out.add(batch)
+        for batch, changed in part.counted_batches(BATCH):
+            out.add(batch, changed)
             before += int(batch.texts.nbytes)
             progress(min(1.0, before / whole), documents=out.rows + out.bad, megabytes=round(out.bytes / 1e6, 1))
     facts = {"rows": out.rows, "unreadable": out.bad, "bytes": out.bytes}
@@ -180,13 +181,14 @@ class _Files:
 
     @property
     def _schema(self) -> pa.Schema:
-        return signals_schema([column for entry, _ in self.signals for column in entry.columns])
+        changed = rewriters(self.shard.rewrite).columns
+        return signals_schema([*(column for entry, _ in self.signals for column in entry.columns), *changed])
 
-    def add(self, batch: RowBatch) -> None:
-        """Measure a batch and write what was found."""
+    def add(self, batch: RowBatch, changed: Mapping[str, Floats]) -> None:
+        """Measure a batch, in which rewriting has ``changed`` so much, and write what was found."""
         if len(batch.rows):
             texts = Texts(batch.texts, prompts=batch.prompts, responses=batch.responses)
-            self._writer(self.place.signals(self.shard), self._schema).add(self._measured(batch, texts))
+            self._writer(self.place.signals(self.shard), self._schema).add(self._measured(batch, texts, changed))
             self._note(texts)
             if self.bands is not None:
                 self.bands.add(texts)
@@ -197,7 +199,7 @@ class _Files:
             self._put(self.place.unreadable(self.shard), unreadable_schema(), columns)
             self.bad += len(batch.unreadable)
 
-    def _measured(self, batch: RowBatch, texts: Texts) -> pa.RecordBatch:
+    def _measured(self, batch: RowBatch, texts: Texts, changed: Mapping[str, Floats]) -> pa.RecordBatch:
         import pyarrow as pa
 
         ids = document_ids(self.shard.source, batch.path, batch.rows - 1)
@@ -208,6 +210,7 @@ class _Files:
         for entry, signal in self.signals:
             found = signal.measure(texts)
             columns += [pa.array(found[column]) for column in entry.kind.columns]
+        columns += [pa.array(values) for values in changed.values()]
         return pa.record_batch(columns, schema=self._schema)
 
     def _note(self, texts: Texts) -> None:

@@ -168,8 +168,15 @@ class _Processes(Session):
         self._workers.remove(worker)
 
 
+class _Stopped(BaseException):
+    """Raised in a task, where it tells how far it is, once its session is closed."""
+
+
 class _Threads(Session):
-    """Threads of this process: for tasks that are quick, and for tests."""
+    """Threads of this process: for tasks that are quick, or leave the interpreter to others, and for tests.
+
+    A task that is at work when the session closes ends at its next word of progress.
+    """
 
     def __init__(self, slots: int, on_progress: OnProgress | None) -> None:
         self._on_progress, self._slots = on_progress, slots
@@ -177,6 +184,7 @@ class _Threads(Session):
         self._waiting = Waiting()
         self._events: queue.Queue[tuple[str, float, dict[str, Any]] | Outcome | BaseException] = queue.Queue()
         self._running = 0
+        self._closed = False
 
     def submit(self, task: Task) -> None:
         self._waiting.push(task)
@@ -212,9 +220,12 @@ class _Threads(Session):
             self._events.put(error)
 
     def _say(self, name: str, fraction: float, facts: dict[str, Any]) -> None:
+        if self._closed:
+            raise _Stopped
         self._events.put((name, fraction, facts))
 
     def close(self) -> None:
+        self._closed = True
         self._waiting.clear()
         self._pool.shutdown(wait=True, cancel_futures=True)
 
