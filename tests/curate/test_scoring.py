@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from models_for_tests import save
@@ -16,6 +17,7 @@ from mixwright.curate.score_cache import ScoreCache
 from mixwright.curate.scoring import facts, place, scored_entries, scoring_tasks
 from mixwright.curate.shards import Shard
 from mixwright.curate.signal import Texts
+from mixwright.curate.signals.ifd import Ifd
 from mixwright.curate.signals.perplexity import Perplexity
 from mixwright.engine.task import Task
 from mixwright.store.artifact import file_hash
@@ -155,6 +157,28 @@ def test_entries_of_their_own_name_prefix_their_columns(tmp_path, model, shard) 
     table = pq.read_table(place(tmp_path, shard, "small"))
     assert table.column_names[0] == "small.ifd_loss"
     assert np.isnan(table["small.ifd_ppl"].to_numpy()).all()
+
+
+def test_halves_of_instruction_rows_are_scored_as_rewrites_leave_them(tmp_path, model) -> None:
+    rows = [("Who is it?", "Write to cat@mat.org and dog@hill.org."), ("Name it.", "the cat"), ("Name it.", "")]
+    fields = [{"question": q, "answer": a} for q, a in rows]
+    (tmp_path / "web.jsonl").write_text("".join(json.dumps(row) + "\n" for row in fields))
+    given = SourceOptions("web.jsonl", prompt=("question",), response="answer")
+    (file,), _ = find_files(given, tmp_path)
+    shard = Shard("web", 0, 0, "web", False, given, (Piece(file, size=file.bytes),), (0,), {"mask": {}})
+    options = Options(measure={"ifd": {"model": str(model)}})
+    (tmp_path / "prepared" / "ifd").mkdir(parents=True)
+    scored_entries(options)[0].signal().prepare(tmp_path, tmp_path / "prepared" / "ifd")
+    (task,) = scoring_tasks([shard], options, draft=tmp_path, prepared=tmp_path / "prepared", cache=tmp_path / "cache")
+    assert task.call(quiet)["failed"] == {"no token in the target": 1}
+    masked = [(q, a.replace("cat@mat.org", "<email>").replace("dog@hill.org", "<email>")) for q, a in rows]
+    prompts, responses = (pa.array(half, pa.large_string()) for half in zip(*masked, strict=True))
+    texts = Texts([f"{q}\n{a}" for q, a in masked], prompts=prompts, responses=responses)
+    expected = Ifd(str(model)).measure(texts)
+    table = pq.read_table(place(tmp_path, shard, "ifd"))
+    for column, values in expected.items():
+        np.testing.assert_array_equal(table[column].to_numpy(), values)
+    assert np.isfinite(expected["ifd_loss"]).tolist() == [True, True, False]
 
 
 def rows(numbers: range) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

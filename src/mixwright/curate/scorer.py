@@ -70,7 +70,6 @@ class Scorer(Signal):
     always = False
     scored = True
     may_fail = True
-    holds_gil = True
     #: why a row may have no number
     reasons: ClassVar[tuple[str, ...]]
     #: whether it reads prompt and response, not the text
