@@ -67,6 +67,14 @@ def _say(text: str, result: dict[str, Any], *, as_json: bool) -> None:
     typer.echo(json.dumps(result, ensure_ascii=False, default=str) if as_json else text)
 
 
+def _print(*renderables: Any) -> None:
+    from rich.console import Console
+
+    console = Console(width=None if sys.stdout.isatty() else 110)
+    for renderable in renderables:
+        console.print(renderable, highlight=False)
+
+
 def _stage(stage: str, study: Path, *, quiet: bool, as_json: bool) -> None:
     """Run a study up to one stage."""
     flow = _flow(study, quiet=quiet, as_json=as_json)
@@ -79,19 +87,69 @@ def _stage(stage: str, study: Path, *, quiet: bool, as_json: bool) -> None:
 @app.command()
 def init(
     folder: Annotated[Path, typer.Argument(help="The folder that holds your data: a file or a subfolder per domain.")],
+    recipe: Annotated[
+        Path | None,
+        typer.Option("--from-data-juicer", help="A Data-Juicer recipe: its operators as the curate section."),
+    ] = None,
     study: StudyPath = HERE,
 ) -> None:
     """Write a commented study.yaml for a folder of JSONL, Parquet or text files."""
     from mixwright.study.template import init as write
 
-    write(folder, study)
+    if recipe is None:
+        write(folder, study)
+    else:
+        from mixwright.curate.recipes.data_juicer import convert
+
+        found = convert(recipe)
+        write(folder, study, found.yaml_text)
+        typer.echo(
+            f"{recipe}: {len(found.mapped)} operators became rules, with notes on where numbers differ.", err=True
+        )
+        for name, reason in found.unmapped:
+            typer.echo(f"not mapped: {name}: {reason}", err=True)
     typer.echo(f"Wrote {study}. Read it, then: mixwright run{'' if study == HERE else f' --study {study}'}")
 
 
 @app.command()
-def curate(study: StudyPath = HERE, as_json: Json = False, quiet: Quiet = False) -> None:
+def curate(
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what the rules would keep; nothing is decided or written.")
+    ] = False,
+    study: StudyPath = HERE,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
     """Read, measure, decide, dedup; keep a ledger of everything dropped."""
-    _stage("curate", study, quiet=quiet, as_json=as_json)
+    if not dry_run:
+        _stage("curate", study, quiet=quiet, as_json=as_json)
+        return
+    from mixwright.study.what_if import tables, what_if
+
+    flow = _flow(study, quiet=quiet, as_json=as_json)
+    with flow.workspace.lock():
+        found = what_if(flow)
+    if as_json:
+        _say("", {"verb": "curate", **found}, as_json=True)
+    else:
+        _print(*tables(found))
+
+
+@app.command()
+def why(
+    row: Annotated[str, typer.Argument(metavar="ID", help="A row's id, the beginning of one, or PATH:ROW.")],
+    study: StudyPath = HERE,
+    as_json: Json = False,
+) -> None:
+    """Why a row was kept or dropped: every rule, its value and threshold; of a duplicate the row that was kept."""
+    from mixwright.study.why import explain, shown
+
+    flow = _flow(study, quiet=True, as_json=as_json)
+    answer = explain(flow, row)
+    if as_json:
+        _say("", {"verb": "why", **answer.to_dict()}, as_json=True)
+    else:
+        _print(shown(answer))
 
 
 @app.command()

@@ -36,8 +36,22 @@ class Found:
     format: str = "auto"
 
 
-def init(folder: Path, file: Path) -> str:
-    """Write a commented study for the data in ``folder`` to ``file``; returns its text.
+#: what the study says of curation unless it comes from somewhere else
+_CURATE = """\
+curate:
+  dedup: {exact: true, near: true}   # near: Jaccard of word 5-grams >= .8, verified; every dropped row names its kept twin
+  # presets: [gopher, c4, fineweb]   # whole sets of published thresholds; also code, bettermixture
+  rules:                      # a signal measures, these thresholds decide; every dropped row is in the ledger
+    chars: {min: 200}
+    alnum_ratio: {min: 0.25}
+    duplicate_line_ratio: {max: 0.9}
+  # keep: "lang_score > 0.65 and lang == 'en'"
+  # rewrite: {mask: {}}         # e-mail addresses, phone numbers, keys ... become <email>, <phone>, <secret>
+"""
+
+
+def init(folder: Path, file: Path, curate: str = _CURATE) -> str:
+    """Write a commented study for the data in ``folder`` to ``file``; returns its text. ``curate`` is that section of it.
 
     Every readable file or subfolder at the top of ``folder`` becomes a source; a subfolder called ``targets`` (or
     ``validation``, ``valid``, ``eval``, ``test``) holds targets. StudyError if ``file`` exists, DataError if there is
@@ -60,7 +74,7 @@ def init(folder: Path, file: Path) -> str:
             f"{folder} holds no file mixwright reads. It takes JSONL and text (.jsonl, .json, .txt, .md, also .gz and .zst) and "
             ".parquet, at the top of the folder or in one subfolder per domain."
         )
-    text = _study(folder.resolve().name, sources, targets, passed)
+    text = _study(folder.resolve().name, sources, targets, passed, curate)
     write_atomic(file, text)
     return text
 
@@ -180,7 +194,7 @@ def source_lines(found: Found) -> str:
     return f"  {_quoted(found.name)}: {{path: {_quoted(found.path)}{field}}}   # {found.bytes / 1e6:,.1f} MB on disk"
 
 
-def _study(title: str, sources: list[Found], targets: list[Found], passed: list[str]) -> str:
+def _study(title: str, sources: list[Found], targets: list[Found], passed: list[str], curate: str) -> str:
     floor = min(0.02, 0.5 / len(sources))
     skipped = f"\n# Passed over, since nothing in it is read here: {', '.join(passed)}" if passed else ""
     guess = ", ".join(f"{_quoted(s.name)}: {1 / len(sources):.4g}" for s in sources)
@@ -203,12 +217,7 @@ sources:
 targets:
 {target_lines if targets else "  {}"}
 
-curate:
-  dedup: {{exact: true}}
-  rules:                      # a signal measures, these thresholds decide; every dropped row is in the ledger
-    chars: {{min: 200}}
-    alnum_ratio: {{min: 0.25}}
-    duplicate_line_ratio: {{max: 0.9}}
+{curate.rstrip()}
 
 tokenizer:
   vocab: 4096                 # or path: a tokenizer.json
