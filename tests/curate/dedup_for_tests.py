@@ -12,15 +12,17 @@ import pyarrow.parquet as pq
 
 from mixwright.core.document import document_ids
 from mixwright.core.rng import rng
+from mixwright.curate.dedup.index import open_index
 from mixwright.curate.dedup.options import Options
 from mixwright.curate.dedup.signing import BandWriter
 from mixwright.curate.dedup.stage import Noted, dropped, find_pairs
 from mixwright.curate.hashing import hexes, text_hashes
-from mixwright.curate.shards import Shard, cut
+from mixwright.curate.shards import Shard
 from mixwright.curate.texts import Texts
 from mixwright.engine.local import LocalEngine
 from mixwright.engine.task import Engine
 from mixwright.store.documents import SourceOptions, find_files
+from mixwright.store.pieces import Piece
 
 HERE = LocalEngine(1, "threads")
 
@@ -45,7 +47,8 @@ def shards(base: Path, sources: Mapping[str, Sequence[Sequence[str]]]) -> list[S
             pq.write_table(pa.table({"text": pa.array(texts, pa.string())}), path)
         given = SourceOptions(str(base / name))
         for file in find_files(given, base)[0]:
-            made += cut(name, given, [file], 1 << 30, order=len(made), target=False)
+            number = sum(shard.source == name for shard in made)
+            made.append(Shard(name, number, len(made), name, False, given, (Piece(file, size=file.bytes),), (0,)))
     return made
 
 
@@ -84,6 +87,10 @@ def found(
     passing = [np.array([text not in failing for text in some], dtype=bool) for some in texts]
     table = dropped(base / "dedup", passing, options)
     ids = [pq.read_table(one.signals)["id"].to_pylist() for one in notes]
+    for path in options.against:
+        for one in open_index(Path(path), None):
+            ids.append(hexes(one.load()[0]).to_pylist())
+            texts.append([text for some in one.texts() for text in some.to_pylist()])
     by_id = {name: text for some, named in zip(texts, ids, strict=True) for text, name in zip(some, named, strict=True)}
     lines = [
         line | {"text": texts[line["order"]][line["index"]], "twin": by_id[line["kept"]]} for line in table.to_pylist()

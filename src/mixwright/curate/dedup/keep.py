@@ -87,7 +87,7 @@ def drops(
     begins, to, kind, similarity = _neighbours(names, relations)
     settled = involved < rows.settled
     rule, kept, similar = greedy(text, key, settled, bool(keys), len(relations) > 0, begins, to, kind, similarity)
-    cluster = clusters(text, key, bool(keys), len(relations) > 0, begins, to)
+    cluster = clusters(text, key, bool(keys), len(relations) > 0 or bool(settled.any()), begins, to)
     dropped = np.flatnonzero(rule >= 0)
     dropped = dropped[np.argsort(involved[dropped])]
     rules = np.array([EXACT, *(relation.rule for relation in relations), EARLIER])

@@ -18,7 +18,8 @@ def greedy(
     text: Any, key: Any, settled: Any, exact: bool, related: bool, begins: Any, to: Any, kind: Any, similarity: Any
 ) -> Any:
     """For each row, ``(n,)`` each: -1 if it is kept, 0 if it is an exact duplicate, 1 + the relation's number otherwise; the
-    kept row it is a duplicate of; how similar, NaN for exact duplicates of another text. ``settled`` rows are kept."""
+    kept row it is a duplicate of; how similar, NaN for exact duplicates of another text. ``settled`` rows are kept, and no
+    other of their text."""
     n = len(text)
     rule = np.full(n, -1, np.int64)
     twin = np.full(n, -1, np.int64)
@@ -33,7 +34,7 @@ def greedy(
                 if text[twin[i]] == t:
                     similar[i] = 1.0
                 continue
-            if related and kept_of_text[t] >= 0:
+            if kept_of_text[t] >= 0 and (related or settled[kept_of_text[t]]):
                 rule[i], twin[i], similar[i] = 1, kept_of_text[t], 1.0
                 continue
             for at in range(begins[t], begins[t + 1]):

@@ -9,7 +9,7 @@ ids, hashes (N, 2) uint64, sizes (N,) int64 bytes of text: on disk, read as they
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -73,15 +73,31 @@ class Rows:
         return cls(**arrays, longest=longest, settled=settled)
 
 
-def gather(tables: Sequence[Path], orders: Counts, priorities: Counts, folder: Path) -> None:
-    """Put ``id``, ``text_hash`` and ``bytes`` of all ``tables`` (signals, a shard each) into the arrays of ``folder``.
+@dataclass(frozen=True)
+class Part:
+    """The rows of one shard to gather: how many, and a function that reads their ids, hashes (n, 2) and sizes (n,)."""
 
-    Raises DataError for more than 2^32 rows. Memory: one table's columns. Cost: about 0.3 microseconds a row.
+    rows: int
+    read: Callable[[], tuple[Halves, Halves, Counts]]
+
+    @classmethod
+    def of_table(cls, path: Path) -> Part:
+        """``id``, ``text_hash`` and ``bytes`` of a table of signals."""
+        import pyarrow.parquet as pq
+
+        def read() -> tuple[Halves, Halves, Counts]:
+            table = pq.read_table(path, columns=["id", "text_hash", "bytes"])
+            return unhexed(table["id"]), unhexed(table["text_hash"]), table["bytes"].to_numpy()
+
+        return cls(pq.read_metadata(path).num_rows, read)
+
+
+def gather(parts: Sequence[Part], orders: Counts, priorities: Counts, folder: Path) -> None:
+    """Put the rows of all shards into the arrays of ``folder``.
+
+    Raises DataError for more than 2^32 rows. Memory: one shard's. Cost: about 0.3 microseconds a row.
     """
-    import pyarrow.parquet as pq
-
-    counts = [pq.read_metadata(path).num_rows for path in tables]
-    starts = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)]).astype(np.int64)
+    starts = np.concatenate([[0], np.cumsum([part.rows for part in parts], dtype=np.int64)]).astype(np.int64)
     rows = int(starts[-1])
     if rows >= MOST:
         raise DataError(
@@ -93,11 +109,9 @@ def gather(tables: Sequence[Path], orders: Counts, priorities: Counts, folder: P
         name: np.lib.format.open_memmap(folder / f"{name}.npy", mode="w+", dtype=kind, shape=shape)
         for name, (kind, shape) in kinds.items()
     }
-    for path, start, stop in zip(tables, starts[:-1], starts[1:], strict=True):
-        table = pq.read_table(path, columns=["id", "text_hash", "bytes"])
-        held["ids"][start:stop] = unhexed(table["id"])
-        held["hashes"][start:stop] = unhexed(table["text_hash"])
-        held["sizes"][start:stop] = table["bytes"].to_numpy()
+    for part, start, stop in zip(parts, starts[:-1], starts[1:], strict=True):
+        for array, values in zip(held.values(), part.read(), strict=True):
+            array[start:stop] = values
     for array in held.values():
         array.flush()
     for name, values in (("starts", starts), ("orders", orders), ("priorities", priorities)):

@@ -13,7 +13,6 @@ is left does not depend on the number of workers or on memory.
 from __future__ import annotations
 
 import dataclasses
-import importlib
 import itertools
 import json
 import shutil
@@ -27,12 +26,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mixwright.curate.dedup.candidates import Buckets, rows_of
+from mixwright.curate.dedup.index import Indexed, open_index
 from mixwright.curate.dedup.keep import NEAR, Equals, Relation, drops
 from mixwright.curate.dedup.options import Near, Options
-from mixwright.curate.dedup.rows import Rows, gather, priorities, twins
+from mixwright.curate.dedup.rows import Part, Rows, gather, priorities, twins
 from mixwright.curate.dedup.signing import BUCKETS, Bands, Hashes
 from mixwright.curate.dedup.verify import Sets, verify, write_sets
-from mixwright.curate.hashing import Halves, hexes
+from mixwright.curate.hashing import hexes
 from mixwright.curate.shards import Shard
 from mixwright.curate.texts import Counts
 from mixwright.engine.task import Engine, Progress, Task
@@ -82,6 +82,12 @@ class Folder:
         return found
 
     @cached_property
+    def earlier(self) -> list[Indexed]:
+        """The files of earlier runs, which are the first shards."""
+        near = Near(**self.plan["near"]) if self.plan["near"] else None
+        return [one for path in self.plan["against"] for one in open_index(Path(path), near)]
+
+    @cached_property
     def rows(self) -> Rows:
         """All rows."""
         return Rows.open(self.file("rows"), longest=self.plan["longest"], settled=self.plan["settled"])
@@ -117,22 +123,23 @@ def opened(path: str | Path) -> Folder:
 
 def find_pairs(
     noted: Sequence[Noted], folder: Path, options: Options, *, engine: Engine, report: Report | None = None,
-    memory: int = MEMORY, reader: str = f"{_HERE}:texts_of", reading: Mapping[str, Any] | None = None,
+    memory: int = MEMORY, base: Path = Path(),
 ) -> dict[str, Any]:  # fmt: skip
     """Find all duplicates among the rows of ``noted`` shards (in their order) and leave them in ``folder``, for ``dropped``.
 
-    ``reader`` names a function that gives a shard's texts as they were measured, ``reader(shard, **reading)``. ``memory``
-    (bytes) is what all tasks together may take beside 64 bytes a row. Returns counts: ``rows``, ``distinct`` texts,
-    ``candidates`` (pairs verified), ``pairs`` at or above the threshold, ``capped`` buckets, the ``largest`` of them. Called
-    again after any interruption it does only what was not done. Raises StudyError and DataError in one sentence.
+    ``memory`` (bytes) is what all tasks together may take beside 64 bytes a row; ``options.against`` begin at ``base``.
+    Returns counts: ``rows``, ``distinct`` texts, ``candidates`` (pairs verified), ``pairs`` at or above the threshold,
+    ``capped`` buckets, the ``largest`` of them. Called again after any interruption it does only what was not done. Raises
+    StudyError and DataError in one sentence.
     """
-    place = _planned(noted, folder, options, reader, reading or {})
+    place = _planned(noted, folder, options, base)
     if place.file("found.json").is_file():
         return dict(read_json(place.file("found.json")))
     told = _Told(report or (lambda *_: None))
     own = max(1 << 22, memory // engine.slots)
     _gather(place, noted, options, own)
-    facts = {"rows": len(place.rows) - place.rows.settled, "distinct": len(place.rows) - len(place.texts.pairs)}
+    own_rows, repeated = len(place.rows) - place.rows.settled, place.texts.pairs[:, 0] >= place.rows.settled
+    facts = {"rows": own_rows, "distinct": own_rows - int(repeated.sum())}
     facts |= dict.fromkeys(("candidates", "pairs", "capped", "largest"), 0)
     if options.for_near:
         facts |= _find_near(place, noted, engine, own, told)
@@ -162,43 +169,32 @@ def near_pairs(place: Folder) -> Relation:
     return Relation(NEAR, *(table[name].to_numpy() for name in ("a", "b", "jaccard")))
 
 
-def texts_of(shard: Shard) -> Iterator[pa.Array]:
-    """A shard's texts as they stand in its files."""
-    for batch in shard.batches():
-        yield batch.texts
-
-
-@dataclass
+@dataclass(frozen=True)
 class _Told:
     """Progress of the stages, as that of one."""
 
     report: Report
-    stage: str = "rows"
-
-    def begin(self, stage: str) -> Callable[[str, float, dict[str, Any]], None]:
-        """Tasks of a stage begin."""
-        self.stage = stage
-        return lambda name, fraction, facts: None
 
     def __call__(self, stage: str, fraction: float, **facts: Any) -> None:
         self.report(f"dedup: {stage}", fraction, facts)
 
 
-def _planned(noted: Sequence[Noted], folder: Path, options: Options, reader: str, reading: Mapping[str, Any]) -> Folder:
+def _planned(noted: Sequence[Noted], folder: Path, options: Options, base: Path) -> Folder:
     """Write down what is asked for; what was made for anything else is removed."""
     near = options.for_near
+    against = [(base / path).resolve() for path in options.against]
+    earlier = [one for path in against for one in open_index(path, near)]
     plan = {
+        "against": [str(path) for path in against],
         "shards": [one.shard.name for one in noted],
         "signals": [str(one.signals) for one in noted],
-        "bands": [str(one.bands) if near else "" for one in noted],
+        "bands": [str(one.bands) for one in (*earlier, *noted)] if near else [],
         "keys": [str(one.keys) if one.keys else "" for one in noted],
         "near": dataclasses.asdict(near) if near else None,
         "exact": bool(options.exact),
         "priority": list(options.priority),
         "longest": options.prefer == "longest",
-        "settled": 0,
-        "reader": reader,
-        "reading": dict(reading),
+        "settled": sum(one.rows for one in earlier),
     }
     path = folder / "plan.json"
     if not path.is_file() or read_json(path) != json.loads(json.dumps(plan)):
@@ -211,17 +207,17 @@ def _gather(place: Folder, noted: Sequence[Noted], options: Options, memory: int
     done = place.file("twins.npy")
     if done.is_file():
         return
-    orders = np.array([one.shard.order for one in noted], dtype=np.int64)
-    ranks = priorities([one.shard for one in noted], options.priority)
-    gather([one.signals for one in noted], orders, ranks, place.file("rows"))
+    earlier = place.earlier
+    before = np.full(len(earlier), -1)
+    orders = np.concatenate([before, [one.shard.order for one in noted]]).astype(np.int64)
+    ranks = np.concatenate([before, priorities([one.shard for one in noted], options.priority)])
+    tables = [Part.of_table(one.signals) for one in noted]
+    gather([*(Part(one.rows, one.load) for one in earlier), *tables], orders, ranks, place.file("rows"))
     parts = max(1, -(-len(place.rows) * _ROW // memory))
     if any(one.keys for one in noted):
-        _save(place.file("key_twins.npy"), twins(place.rows, _joined(noted), parts))
+        keys = np.concatenate([place.rows.ids[: place.rows.settled], *(np.load(one.keys) for one in noted if one.keys)])
+        _save(place.file("key_twins.npy"), twins(place.rows, keys, parts))
     _save(done, twins(place.rows, place.rows.hashes, parts))
-
-
-def _joined(noted: Sequence[Noted]) -> Halves:
-    return np.concatenate([np.load(one.keys) for one in noted if one.keys] or [np.zeros((0, 2), dtype=np.uint64)])
 
 
 def _save(path: Path, values: NDArray[Any]) -> None:
@@ -231,7 +227,7 @@ def _save(path: Path, values: NDArray[Any]) -> None:
 
 def _find_near(place: Folder, noted: Sequence[Noted], engine: Engine, memory: int, told: _Told) -> dict[str, int]:
     """Candidates, sets, verified pairs, and the table of these."""
-    parts = _parts(place, noted, memory)
+    parts = _parts(place, memory)
     common = {"folder": str(place.path)}
     numbers = [number for number in range(parts) if not _candidates(place, number).with_suffix(".json").is_file()]
     tasks = [
@@ -242,11 +238,12 @@ def _find_near(place: Folder, noted: Sequence[Noted], engine: Engine, memory: in
     blocks = _suspects(place, parts, memory)
     suspects = np.load(place.file("suspects.npy"), mmap_mode="r")
     rows, tasks = place.rows, []
-    for number, one in enumerate(noted):
+    shards = [None] * len(place.earlier) + [one.shard for one in noted]
+    for number, shard in enumerate(shards):
         wanted = suspects[rows.starts[number] : rows.starts[number + 1]]
         if wanted.any() and not _sets(place, number).with_suffix(".npz").is_file():
-            arguments = {**common, "number": number, "shard": one.shard.to_dict()}
-            tasks.append(Task(f"sets {one.shard.name}", f"{_HERE}:sets", arguments, one.shard.size / _SPEED))
+            arguments = {**common, "number": number, "shard": shard.to_dict() if shard else None}
+            tasks.append(Task(f"sets {number}", f"{_HERE}:sets", arguments, shard.size / _SPEED if shard else 1.0))
     _run(engine, tasks, told, "sets")
     tasks = [
         Task(f"verified {at}", f"{_HERE}:verified", {**common, "number": at, "block": block, "parts": parts})
@@ -273,11 +270,11 @@ def _run(engine: Engine, tasks: Sequence[Task], told: _Told, stage: str) -> None
         outcome.result()
 
 
-def _parts(place: Folder, noted: Sequence[Noted], memory: int) -> int:
+def _parts(place: Folder, memory: int) -> int:
     """How many tasks the keys are shared out to; once said it stays, whatever the memory of a later call."""
     path = place.file("parts.json")
     if not path.is_file():
-        entries = sum(Bands(one.bands).count for one in noted if one.bands)
+        entries = sum(Bands(Path(path)).count for path in place.plan["bands"])
         write_json(path, min(BUCKETS, max(1, -(-entries * _ENTRY // memory))))
     return int(read_json(path))
 
@@ -361,13 +358,15 @@ def _blocks(counts: Counts, most: int) -> list[tuple[int, int]]:
     return blocks
 
 
-def sets(progress: Progress, *, folder: str, number: int, shard: Mapping[str, Any]) -> None:
-    """The task of a shard: the shingle sets of its suspects."""
+def sets(progress: Progress, *, folder: str, number: int, shard: Mapping[str, Any] | None) -> None:
+    """The task of a shard (None: a file of an earlier run): the shingle sets of its suspects."""
     place = opened(folder)
     starts = place.rows.starts
     wanted = np.load(place.file("suspects.npy"), mmap_mode="r")[starts[number] : starts[number + 1]]
-    module, _, name = place.plan["reader"].partition(":")
-    batches = getattr(importlib.import_module(module), name)(Shard.from_dict(shard), **place.plan["reading"])
+    if shard is None:
+        batches = place.earlier[number].texts()
+    else:
+        batches = (batch.texts for batch in Shard.from_dict(shard).batches())
     write_sets(_sets(place, number), batches, np.array(wanted), place.plan["near"]["ngram"])
 
 
