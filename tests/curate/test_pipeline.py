@@ -18,7 +18,6 @@ from hypothesis import strategies as st
 from mixwright.core.document import COLUMNS, document_id
 from mixwright.core.errors import DataError, StudyError
 from mixwright.curate.dedup.options import Options as DedupOptions
-from mixwright.curate.ledger import Ledger, check_balance
 from mixwright.curate.pipeline import Bounds, Options, decide_and_write, measuring_key
 from mixwright.engine.local import LocalEngine
 from mixwright.store.artifact import Workspace
@@ -180,26 +179,6 @@ def breaks(name: str, bounds: Bounds, text: str) -> bool:
     assert bounds.min is not None
     assert bounds.max is not None
     return not bounds.min <= value <= bounds.max
-
-
-def test_a_ledger_that_does_not_balance_is_refused(small: Small) -> None:
-    base, sources, targets = small
-    _, draft = run(base, sources, targets, RULES)
-    counted = Ledger(RULES.waterfall)
-    for row in rows(draft.path / "ledger"):
-        for which in (counted.dropped, counted.first):
-            names = row["rules"] if which is counted.dropped else row["rules"][:1]
-            which.setdefault(row["source"], Counter()).update(names)
-    files = [draft.path / f"documents/{name}" for name in ("zoo", "arks")] + [draft.path / "targets/goal"]
-    read = {"zoo": 4, "arks": 6, "more": 2, "goal": 3}
-    check_balance(draft.path / "ledger", files, read, counted)
-    with pytest.raises(AssertionError, match=r"arks: kept \+ dropped is 6, but 7"):
-        check_balance(draft.path / "ledger", files, read | {"arks": 7}, counted)
-    with pytest.raises(AssertionError, match="distinct rows"):
-        check_balance(draft.path / "ledger", [*files, files[0]], read, counted)
-    counted.dropped["arks"]["words"] += 1
-    with pytest.raises(AssertionError, match="arks: failing words is 1, but 2"):
-        check_balance(draft.path / "ledger", files, read, counted)
 
 
 TASKS = [

@@ -538,6 +538,8 @@ class _Parser:
         token = self.now
         if self.take("-"):
             part = self.within(self.signed)
+            if isinstance(part, Number):
+                return Number(-part.value, at=(token.start, part.at[1]))
             return Arithmetic("*", Number(-1.0, at=part.at), part, at=(token.start, part.at[1]))
         if self.take("+"):
             return self.within(self.signed)

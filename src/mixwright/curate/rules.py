@@ -12,9 +12,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Annotated, Any, Literal
 
-import numpy as np
 from annotated_types import Ge, Gt
-from numpy.typing import NDArray
 
 from mixwright.core.errors import StudyError
 from mixwright.curate.dedup.options import Near, Semantic
@@ -117,22 +115,6 @@ class Bounds:
         if self.columns:
             return f"{self.votes} of {', '.join(self.columns)} {wanted}"
         return f"{column} {wanted}"
-
-    def failing(self, values: NDArray[np.float64]) -> NDArray[np.bool_]:
-        """Which values lie outside, ``(n,)``; for bounds that are numbers."""
-        assert not isinstance(self.min, str)
-        assert not isinstance(self.max, str)
-        low = -np.inf if self.min is None else self.min
-        high = np.inf if self.max is None else self.max
-        outside: NDArray[np.bool_] = ~((values >= low) & (values <= high))
-        return outside
-
-    def broken(self, value: float) -> str:
-        """The bound that a failing value breaks, as ``>= 200``."""
-        assert not isinstance(self.min, str)
-        assert not isinstance(self.max, str)
-        above = self.max is not None and (self.min is None or value > self.max)
-        return f"<= {self.max:.10g}" if above else f">= {self.min:.10g}"
 
 
 def _percentile(text: str, column: str) -> Quantile:
@@ -370,11 +352,6 @@ class Options:
         return {
             name: told.get(name, "") for name in (DUPLICATE, NEAR, LINES, SEMANTIC, EARLIER) if name in self.waterfall
         }
-
-    def failing(self, values: Mapping[str, NDArray[np.float64]], rows: int) -> NDArray[np.bool_]:
-        """Which of ``rows`` rows fail which bounds, ``(rows, len(rules))``."""
-        columns = [bounds.failing(values[name]) for name, bounds in self.rules.items() if bounds is not None]
-        return np.stack(columns, axis=1) if columns else np.zeros((rows, 0), dtype=bool)
 
     def told(self) -> list[dict[str, Any]]:
         """Every rule as a row of a table, in the order of the waterfall; ``signal`` is None for those without one."""
