@@ -37,14 +37,21 @@ def jaccard(one: str, other: str, n: int = 5) -> float:
     return len(a & b) / len(a | b) if a or b else 0.0
 
 
-def shards(base: Path, sources: Mapping[str, Sequence[Sequence[str]]]) -> list[Shard]:
-    """Sources of a file per shard, of texts."""
+def _table(rows: Sequence[str | Mapping[str, object]]) -> pa.Table:
+    if not rows or isinstance(rows[0], str):
+        return pa.table({"text": pa.array(rows, pa.string())})
+    names = dict.fromkeys(name for row in rows for name in row)
+    return pa.table({name: [row.get(name) for row in rows] for name in names})
+
+
+def shards(base: Path, sources: Mapping[str, Sequence[Sequence[Any]]]) -> list[Shard]:
+    """Sources of a file per shard, of texts or of rows with several fields."""
     made: list[Shard] = []
     for name, files in sources.items():
         for number, texts in enumerate(files):
             path = base / name / f"{number:03d}.parquet"
             path.parent.mkdir(parents=True, exist_ok=True)
-            pq.write_table(pa.table({"text": pa.array(texts, pa.string())}), path)
+            pq.write_table(_table(texts), path)
         given = SourceOptions(str(base / name))
         for file in find_files(given, base)[0]:
             number = sum(shard.source == name for shard in made)
