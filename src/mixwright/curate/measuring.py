@@ -27,8 +27,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mixwright.core.document import document_ids
-from mixwright.curate.decontaminate import HashSet
-from mixwright.curate.dedup.signing import BandWriter
+from mixwright.curate.decontaminate import HashSet, ngrams
+from mixwright.curate.dedup.fields import KeyWriter
+from mixwright.curate.dedup.signing import BandWriter, band_keys
 from mixwright.curate.entries import Entry
 from mixwright.curate.hashing import hexes, text_hashes
 from mixwright.curate.rewrites import rewriters
@@ -78,6 +79,10 @@ class Measured:
     def bands(self, shard: Shard) -> Path:
         """Its MinHash band keys, by which similar texts are looked for."""
         return self.folder / WORK / "bands" / shard.name
+
+    def keys(self, shard: Shard) -> Path:
+        """The hashes by which its rows are exact duplicates, where these are not those of texts."""
+        return self.folder / WORK / "keys" / f"{shard.name}.npy"
 
     @property
     def dedup(self) -> Path:
@@ -161,6 +166,7 @@ class _Files:
     ngram: int
     watched: HashSet | None
     bands: BandWriter | None
+    keys: KeyWriter | None
     stack: contextlib.ExitStack
     rows: int = 0
     bad: int = 0
@@ -173,9 +179,10 @@ class _Files:
         stack: contextlib.ExitStack,
     ) -> _Files:  # fmt: skip
         watched = HashSet(np.load(place.targets)) if watch and not shard.target else None
-        near = options.dedup.for_near
+        near, exact = options.dedup.for_near, options.dedup.for_exact
         bands = stack.enter_context(BandWriter(place.bands(shard), near)) if near else None
-        made = cls(shard, place, signals, options.target_ngram, watched, bands, stack)
+        keys = stack.enter_context(KeyWriter(place.keys(shard), exact)) if exact and not exact.as_read else None
+        made = cls(shard, place, signals, options.target_ngram, watched, bands, keys, stack)
         made._writer(place.signals(shard), made._schema)
         return made
 
@@ -203,6 +210,8 @@ class _Files:
         import pyarrow as pa
 
         ids = document_ids(self.shard.source, batch.path, batch.rows - 1)
+        if self.keys is not None:
+            self.keys.add(batch, ids)
         columns = [
             hexes(ids), pa.repeat(pa.scalar(batch.path, pa.string()), len(texts)),
             pa.array(batch.rows), pa.array(texts.bytes), hexes(text_hashes(texts)),
@@ -214,8 +223,6 @@ class _Files:
         return pa.record_batch(columns, schema=self._schema)
 
     def _note(self, texts: Texts) -> None:
-        from mixwright.curate.decontaminate import ngrams
-
         if self.shard.target:
             grams = ngrams(texts, self.ngram)
         elif self.watched is not None and len(self.watched.members):
@@ -239,6 +246,19 @@ class _Files:
             writer = BatchWriter(path, schema, group_bytes=_GROUP, repeated=["path"], light=light)
             self._writers[path] = self.stack.enter_context(writer)
         return self._writers[path]
+
+
+def measure_sample(place: Measured, options: Options) -> None:
+    """Measure two short texts and keep nothing: afterwards everything a task runs is compiled."""
+    import pyarrow as pa
+
+    texts = Texts(pa.array(["One sentence of text.\nAnother line of it, twice, twice.\n", "1 2"], pa.large_string()))
+    for _, signal in opened(place, json.dumps(options.to_dict(), sort_keys=True)):
+        signal.measure(texts)
+    if near := options.dedup.for_near:
+        band_keys(texts, near)
+    grams = ngrams(texts, 2)
+    HashSet.of(grams.hashes).grams(texts, 2)
 
 
 _LOCK = threading.Lock()

@@ -18,14 +18,15 @@ from typing import Any
 
 from mixwright.core.errors import StudyError
 from mixwright.curate.accounting import Account, check_balance
+from mixwright.curate.dedup.options import Near
 from mixwright.curate.judging import judge, looks_for_duplicates
-from mixwright.curate.measuring import Measured, facts_of, merge_targets
+from mixwright.curate.measuring import WORK, Measured, facts_of, merge_targets
 from mixwright.curate.rules import Bounds, Options
 from mixwright.curate.shards import Shard, bytes_of, cut
 from mixwright.curate.writing import Curated
 from mixwright.engine.local import LocalEngine
 from mixwright.engine.task import Engine, Task
-from mixwright.store.artifact import Draft, read_json, write_atomic, write_json
+from mixwright.store.artifact import Draft, content_key, file_hash, read_json, write_atomic, write_json
 from mixwright.store.documents import SourceOptions, find_files, fingerprint
 
 __all__ = ["Bounds", "Options", "curate", "decide_and_write", "estimate", "fingerprint", "measure", "measuring_key"]
@@ -96,7 +97,9 @@ def measure(
     plan = Plan.of(sources, targets, options, base)
     _prepare(place, options, base)
     given, engine = engine, _engine(engine, options)
-    told = _Told({**sources, **targets}, plan.shards, on_progress)
+    report = on_progress or (lambda *_: None)
+    _warm(place, options, report)
+    told = _Told([shard for shard in plan.shards if not place.marker(shard).is_file()], report)
     common = {"folder": str(place.folder), "options": options.to_dict()}
     mine = [shard for shard in plan.shards if shard.target]
     if mine and not place.targets.is_file():
@@ -106,7 +109,7 @@ def measure(
     _run(engine, [_measuring(shard, common, bool(mine)) for shard in rest], told)
     scored = _score(place, plan, options, given, cache or folder.parent / ".scores", on_progress)
     if looks_for_duplicates(options):
-        _find_duplicates(place, plan, options, engine, on_progress)
+        _find_duplicates(place, plan, options, base, engine, on_progress)
     summary = {
         "schema": MEASURED,
         "sources": {name: {"files": count, "ignored": ignored} for name, (count, ignored) in plan.files.items()},
@@ -139,16 +142,33 @@ def _score(
 
 
 def _find_duplicates(
-    place: Measured, plan: Plan, options: Options, engine: Engine, on_progress: OnProgress | None
+    place: Measured, plan: Plan, options: Options, base: Path, engine: Engine, on_progress: OnProgress | None
 ) -> None:
     """Leave in ``place.dedup`` what deciding needs of duplicates, and nothing else."""
     from mixwright.curate.dedup.stage import MEMORY, Noted, find_pairs
 
-    near = options.dedup.for_near
-    noted = [Noted(shard, place.signals(shard), place.bands(shard) if near else None) for shard in plan.shards]
+    near, exact = options.dedup.for_near, options.dedup.for_exact
+    bands = [place.bands(shard) if near else None for shard in plan.shards]
+    keys = [place.keys(shard) if exact and not exact.as_read else None for shard in plan.shards]
+    noted = [Noted(*one) for one in zip(plan.shards, map(place.signals, plan.shards), bands, keys, strict=True)]
     memory = MEMORY if options.memory is None else bytes_of(options.memory, "curate.memory")
-    find_pairs(noted, place.dedup, options.dedup, engine=engine, report=_dedup_told(on_progress), memory=memory)
+    against = tuple(str(_indexed(base / path, place, number, near, engine)) for number, path in
+                    enumerate(options.dedup.against))  # fmt: skip
+    wanted = dataclasses.replace(options.dedup, against=against)
+    find_pairs(noted, place.dedup, wanted, engine=engine, report=_dedup_told(on_progress), memory=memory)
     _tidy(place)
+
+
+def _indexed(path: Path, place: Measured, number: int, near: Near | None, engine: Engine) -> Path:
+    """The index of an earlier run: ``path`` itself, or of a curated folder one that is made now."""
+    from mixwright.curate.dedup.index import build_index
+
+    files = sorted((path / "documents").glob("*/*.parquet"))
+    if (path / "index.json").is_file() or not files:
+        return path.resolve()
+    folder = place.folder / WORK / "against" / str(number)
+    build_index([file.resolve() for file in files], folder, near, engine=engine)
+    return folder
 
 
 #: where each stage of dedup lies within it
@@ -183,7 +203,7 @@ def _tidy(place: Measured) -> None:
     names = {
         kind: [name.removeprefix(f"{place.folder}/") for name in plan[kind]] for kind in ("signals", "bands", "keys")
     }
-    write_json(place.dedup / "plan.json", plan | names)
+    write_json(place.dedup / "plan.json", plan | names | {"against": []})
 
 
 def decide_and_write(
@@ -219,7 +239,22 @@ def measuring_key(options: Options, base: Path = Path()) -> dict[str, Any]:
         entry.name: [f"{entry.kind.__module__}:{entry.kind.__qualname__}", entry.signal().identity(base)]
         for entry in options.measured
     }
-    return plain | {"signals": signals}
+    return plain | {"signals": signals, "against": [_identity(base / path) for path in options.dedup.against]}
+
+
+def _identity(path: Path) -> str:
+    """What says which documents an earlier run, or its index, holds; empty where there is none."""
+    known = [path / name for name in ("index.json", "manifest.json") if (path / name).is_file()]
+    return content_key([file_hash(file) for file in known]) if known else ""
+
+
+def _warm(place: Measured, options: Options, report: OnProgress) -> None:
+    """Compile what tasks will run, here and once: on a machine that has not curated before it takes some 20 seconds."""
+    from mixwright.curate.measuring import measure_sample
+
+    report("compiling kernels (once on a machine)", 0.0, {})
+    measure_sample(place, options)
+    report("compiling kernels (once on a machine)", 1.0, {})
 
 
 def estimate(sources: Named, targets: Named, options: Options, base: Path) -> dict[str, float]:
@@ -282,36 +317,50 @@ def _run(engine: Engine, tasks: Sequence[Task], on_progress: OnProgress) -> None
 
 
 @dataclass
-class _Told:
-    """Progress of shards, told as that of their sources."""
+class _Source:
+    """How far a source is: ``size`` of all its shards, ``done`` of that, shards ``left``, and what they told, summed up."""
 
-    names: Named
+    size: int = 0
+    left: int = 0
+    done: float = 0.0
+    last: float = 0.0
+    facts: Counter[str] = field(default_factory=Counter)
+
+
+@dataclass
+class _Told:
+    """Progress of shards, told as that of their sources, with documents, megabytes and megabytes a second."""
+
     shards: Sequence[Shard]
-    report: OnProgress | None
-    _facts: dict[str, tuple[float, dict[str, Any]]] = field(default_factory=dict)
-    _last: dict[str, float] = field(default_factory=dict)
+    report: OnProgress
+    _facts: dict[str, tuple[float, Mapping[str, Any]]] = field(default_factory=dict)
     _begun: float = field(default_factory=time.monotonic)
 
     def __post_init__(self) -> None:
         self._of = {shard.name: shard for shard in self.shards}
-        self._sizes: dict[str, int] = {}
+        self._sources: dict[str, _Source] = {}
         for shard in self.shards:
-            self._sizes[shard.source] = self._sizes.get(shard.source, 0) + max(1, shard.size)
+            source = self._sources.setdefault(shard.source, _Source())
+            source.size += max(1, shard.size)
+            source.left += 1
 
     def __call__(self, name: str, fraction: float, facts: dict[str, Any]) -> None:
-        """A shard is at ``fraction``."""
-        if self.report is None:
-            return
-        source = self._of[name].source
-        self._facts[name] = (fraction, facts or self._facts.get(name, (0.0, {}))[1])
-        mine = [(self._of[n], f, facts) for n, (f, facts) in self._facts.items() if self._of[n].source == source]
-        done = sum(max(1, shard.size) * f for shard, f, _ in mine) / self._sizes[source]
-        ended = len(mine) == sum(s.source == source for s in self.shards) and all(f >= 1 for _, f, _ in mine)
-        now = time.monotonic()
-        if ended or now - self._last.get(source, 0.0) > _SAID_EVERY:
-            self._last[source] = now
-            summed = {key: sum(facts.get(key, 0) for _, _, facts in mine) for key in ("documents", "megabytes")}
-            self.report(source, 1.0 if ended else min(done, 0.999), summed)
+        """A shard is at ``fraction``. Cost: the same however many shards there are."""
+        shard = self._of[name]
+        source, now = self._sources[shard.source], time.monotonic()
+        before, told = self._facts.get(name, (0.0, {}))
+        fraction, facts = max(before, fraction), {**told, **facts}
+        source.done += (fraction - before) * max(1, shard.size)
+        source.left -= before < 1 <= fraction
+        for key in ("documents", "megabytes"):
+            source.facts[key] += facts.get(key, 0) - told.get(key, 0)
+        self._facts[name] = fraction, facts
+        if not source.left or now - source.last > _SAID_EVERY:
+            source.last = now
+            seconds = max(1e-3, now - self._begun)
+            read = {"documents": source.facts["documents"], "megabytes": round(source.facts["megabytes"], 1)}
+            done = 1.0 if not source.left else min(source.done / source.size, 0.999)
+            self.report(shard.source, done, {**read, "MB/s": round(source.facts["megabytes"] / seconds, 1)})
 
 
 @dataclass
