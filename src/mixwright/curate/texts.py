@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mixwright.curate.counts import NAMES
+
 if TYPE_CHECKING:
     import pyarrow as pa
 
@@ -38,11 +40,28 @@ class Words:
     hashes: NDArray[np.uint64]
 
 
+@dataclass(frozen=True)
+class Lines:
+    """The lines of a batch: line k of text i has ``first[i] <= k < first[i + 1]``; every text has one at least.
+
+    A line ends at a line feed, ``end`` (L,) in ``data``, or with its text. ``start`` and ``stop`` are its bytes less outer
+    white space, equal for a blank line; ``hashes`` (L,) uint64 the hash of those bytes.
+    """
+
+    first: Counts
+    start: Counts
+    stop: Counts
+    end: Counts
+    hashes: NDArray[np.uint64]
+
+
 class Texts:
     """A batch of texts. Built from Arrow strings without a copy, or from a sequence of ``str``.
 
     A *word* is a run of characters that are letters, digits or ``_`` in any script (what ``\\w+`` finds in Python); in
     scripts that put no space between words (Han, Kana, Thai, Lao, Khmer, Myanmar, Tibetan ...) each character is one.
+    A *line* ends at a line feed, a *paragraph* is lines between blank ones, a *piece* stands between white space, a
+    *sentence* as ``signals/c4.py`` says.
     ``prompts`` and ``responses`` are the two halves of instruction rows, None where a source has none.
     """
 
@@ -65,11 +84,39 @@ class Texts:
         return np.diff(self.offsets)
 
     @cached_property
+    def _scanned(self) -> tuple[Any, ...]:
+        from mixwright.curate.kernels import scan
+
+        return scan(self.data, self.offsets)
+
+    @cached_property
     def words(self) -> Words:
         """Where words begin and end, and their hashes."""
-        from mixwright.curate.kernels import find_words
+        return Words(*self._scanned[:4])
 
-        return Words(*find_words(self.data, self.offsets))
+    @cached_property
+    def lines(self) -> Lines:
+        """Where lines begin and end, and their hashes."""
+        return self._counted[0]
+
+    @property
+    def counts(self) -> Counts:
+        """What ``counts.NAMES`` are of every text, ``(n, len(NAMES))``. About 300 MB/s with ``words`` and ``lines``."""
+        return self._counted[1]
+
+    def counted(self, name: str) -> Counts:
+        """One column of ``counts``, ``(n,)``."""
+        return self.counts[:, NAMES.index(name)]
+
+    @cached_property
+    def _counted(self) -> tuple[Lines, Counts]:
+        from mixwright.curate.kernels import count_grams, count_lines, frozen, tables
+
+        first, lines, counts = self._scanned[4:]
+        data, words = frozen(self.data), self.words
+        hashes = count_lines(data, self.offsets, first, lines, tables()[0], counts)
+        count_grams(data, self.offsets, words.first, words.start, words.stop, words.hashes, counts)
+        return Lines(first, lines[:, 1], lines[:, 2], lines[:, 0], hashes), counts
 
     @cached_property
     def lengths(self) -> Counts:

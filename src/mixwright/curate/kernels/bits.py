@@ -38,6 +38,19 @@ def within(context: Any, address: Any, low: Any, span: Any) -> Any:
 
 
 @intrinsic
+def letter(context: Any, address: Any, small: Any) -> Any:
+    """The mask of the 64 bytes that are an ASCII letter, given as a small one, in either case."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        place, small = arguments
+        bytes_ = builder.load(builder.inttoptr(place, _BYTES.as_pointer()), align=1)
+        folded = builder.or_(bytes_, _everywhere(builder, ir.Constant(_BYTE, 0x20)))
+        return builder.bitcast(builder.icmp_unsigned("==", folded, _everywhere(builder, small)), _WORD)
+
+    return types.uint64(types.int64, types.uint8), generate
+
+
+@intrinsic
 def eight(context: Any, address: Any) -> Any:
     """The 8 bytes at an address as one uint64, the first byte lowest."""
 
@@ -63,5 +76,16 @@ def lowest(context: Any, mask: Any) -> Any:
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 0))
+
+    return types.int64(types.uint64), generate
+
+
+@intrinsic
+def highest(context: Any, mask: Any) -> Any:
+    """Which bit of a uint64 is the highest set one; -1 where none is."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        zeros = builder.ctlz(arguments[0], ir.Constant(ir.IntType(1), 0))
+        return builder.sub(ir.Constant(_WORD, 63), zeros)
 
     return types.int64(types.uint64), generate

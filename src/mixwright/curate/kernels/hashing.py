@@ -84,3 +84,19 @@ def _folded_hash(data: Any, start: Any, stop: Any, fold: Any) -> Any:
             filled -= 8
             block = packed >> np.uint64(8 * (size - filled)) if filled else np.uint64(0)
     return finished(absorbed(state, block) if filled else state)
+
+
+@compiled
+def bytes_hash(data: Any, start: Any, stop: Any) -> Any:
+    """The hash of ``data[start:stop]``; its length is absorbed as well, for bytes may be zero."""
+    state = absorbed(np.uint64(SEED), np.uint64(stop - start))
+    at = start
+    while at + 8 <= stop:
+        state = absorbed(state, eight(data.ctypes.data + at))
+        at += 8
+    if at < stop:
+        block = np.uint64(0)
+        for m in range(stop - at):
+            block |= np.uint64(data[at + m]) << np.uint64(8 * m)
+        state = absorbed(state, block)
+    return finished(state)

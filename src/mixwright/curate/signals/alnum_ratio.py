@@ -14,4 +14,4 @@ class AlnumRatio(Signal):
     columns = ("alnum_ratio",)
 
     def measure(self, texts: Texts) -> dict[str, Floats]:
-        return {"alnum_ratio": ratio(texts.count(texts.which("alnum", str.isalnum)), texts.lengths)}
+        return {"alnum_ratio": ratio(texts.counted("alnum"), texts.counted("chars"))}

@@ -16,4 +16,4 @@ class Chars(Signal):
     columns = ("chars",)
 
     def measure(self, texts: Texts) -> dict[str, Floats]:
-        return {"chars": texts.lengths.astype(np.float64)}
+        return {"chars": texts.counted("chars").astype(np.float64)}

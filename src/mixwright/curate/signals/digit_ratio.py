@@ -14,4 +14,4 @@ class DigitRatio(Signal):
     columns = ("digit_ratio",)
 
     def measure(self, texts: Texts) -> dict[str, Floats]:
-        return {"digit_ratio": ratio(texts.count(texts.which("decimal", str.isdecimal)), texts.lengths)}
+        return {"digit_ratio": ratio(texts.counted("decimal"), texts.counted("chars"))}

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-
-from mixwright.curate.signal import Floats, Signal, Texts
+from mixwright.curate.signal import Floats, Signal, Texts, ratio
 
 
 @dataclass(frozen=True)
@@ -19,9 +17,4 @@ class DuplicateLineRatio(Signal):
     columns = ("duplicate_line_ratio",)
 
     def measure(self, texts: Texts) -> dict[str, Floats]:
-        return {"duplicate_line_ratio": np.array([_duplicates(text) for text in texts], dtype=np.float64)}
-
-
-def _duplicates(text: str) -> float:
-    lines = [stripped for line in text.split("\n") if (stripped := line.strip())]
-    return 1 - len(set(lines)) / len(lines) if lines else 0.0
+        return {"duplicate_line_ratio": ratio(texts.counted("duplicate_lines"), texts.counted("lines"))}

@@ -16,4 +16,4 @@ class LongestLine(Signal):
     columns = ("longest_line",)
 
     def measure(self, texts: Texts) -> dict[str, Floats]:
-        return {"longest_line": np.array([max(map(len, text.split("\n"))) for text in texts], dtype=np.float64)}
+        return {"longest_line": texts.counted("longest_line").astype(np.float64)}

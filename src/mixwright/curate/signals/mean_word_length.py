@@ -14,4 +14,4 @@ class MeanWordLength(Signal):
     columns = ("mean_word_length",)
 
     def measure(self, texts: Texts) -> dict[str, Floats]:
-        return {"mean_word_length": ratio(texts.count(texts.in_word), texts.count(texts.word_starts))}
+        return {"mean_word_length": ratio(texts.counted("word_chars"), texts.counted("words"))}

@@ -11,9 +11,9 @@ from mixwright.curate.signal import Floats, Signal, Texts
 
 @dataclass(frozen=True)
 class Words(Signal):
-    """``words``: runs of letters, digits and ``_``."""
+    """``words``: runs of letters, digits and ``_``; in scripts without spaces between words each character is one."""
 
     columns = ("words",)
 
     def measure(self, texts: Texts) -> dict[str, Floats]:
-        return {"words": texts.count(texts.word_starts).astype(np.float64)}
+        return {"words": texts.counted("words").astype(np.float64)}
