@@ -1,0 +1,211 @@
+"""Lines that stand in many documents are cut out of all but the best-ranked of them.
+
+    measuring   ``LineWriter``: the hashes of a shard's long lines, once per row; which rows have other lines
+    deciding    ``find_cuts``: per run of hashes the lines to cut, among rows that are kept; rows of which nothing is left
+    writing     ``Cuts``: of one shard, cut out of its texts as they are read again
+
+What is compared of a line is all but blanks and control characters at its ends; 64-bit hashes of it stand for it: among 10^9
+different lines two are equal with probability .03.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mixwright.curate.dedup.options import Lines
+from mixwright.curate.dedup.rows import Rows
+from mixwright.curate.dedup.signing import BUCKETS, Bands, Hashes, write_bands
+from mixwright.curate.dedup.stage import opened
+from mixwright.curate.texts import Counts, Texts
+from mixwright.engine.task import Engine, Progress, Task
+from mixwright.store.artifact import read_json, write_json, written_aside
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+Flags = NDArray[np.bool_]
+#: bytes a task takes per entry
+_ENTRY = 64
+
+
+class LineWriter:
+    """Writes what is noted of the lines of a shard: ``add`` every batch in order. A context manager: both files (``path`` and
+    ``path`` with ``.npz``) are whole or not there. Cost: about 500 MB/s. Memory: 20 bytes a long line."""
+
+    def __init__(self, path: Path, lines: Lines) -> None:
+        self._path, self._lines = path, lines
+        self._entries: list[tuple[Hashes, Counts]] = []
+        self._short = [np.zeros(0, dtype=bool)]
+        self.rows = 0
+
+    def add(self, texts: Texts) -> None:
+        """The rows of a batch."""
+        from mixwright.curate.dedup.line_kernels import hash_lines
+
+        hashes, of, short = hash_lines(texts.data, texts.offsets, self._lines.min_chars)
+        self._entries.append((hashes, of + self.rows))
+        self._short.append(short)
+        self.rows += len(texts)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is not None:
+            return
+        hashes = np.concatenate([np.zeros(0, dtype=np.uint64), *(one for one, _ in self._entries)])
+        rows = np.concatenate([np.zeros(0, dtype=np.int64), *(one for _, one in self._entries)])
+        order = np.lexsort((rows, hashes))
+        hashes, rows = hashes[order], rows[order]
+        once = np.ones(len(rows), dtype=bool)
+        once[1:] = (hashes[1:] != hashes[:-1]) | (rows[1:] != rows[:-1])
+        hashes, rows = hashes[once], rows[once]
+        write_bands(self._path, hashes, rows.astype(np.uint32))
+        with written_aside(self._path.with_suffix(".npz")) as aside, aside.open("wb") as stream:
+            counts = np.bincount(rows, minlength=self.rows)
+            np.savez(stream, short=np.concatenate(self._short), long=counts)
+
+
+def find_cuts(
+    dedup: Path,
+    noted: Sequence[Path],
+    kept: Sequence[Flags],
+    folder: Path,
+    lines: Lines,
+    *,
+    engine: Engine,
+    memory: int,
+) -> list[Counts]:
+    """Find the lines to cut among the ``kept`` rows (a mask per shard), leave them in ``folder`` for ``Cuts``, and return per
+    shard the rows of which nothing is left, ascending.
+
+    ``dedup`` is the folder of ``find_pairs`` over the same shards (it knows their ranks), ``noted`` what ``LineWriter`` wrote
+    of each. A task per run of hashes; called again after any interruption it does only what was not done. Rows of earlier
+    runs have no part in it.
+    """
+    rows = opened(dedup).rows
+    folder.mkdir(parents=True, exist_ok=True)
+    if not (folder / "plan.json").is_file():
+        with written_aside(folder / "kept.npy") as aside, aside.open("wb") as stream:
+            np.save(stream, np.concatenate([np.zeros(rows.settled, dtype=bool), *kept]))
+        entries = sum(Bands(path).count for path in noted)
+        parts = min(BUCKETS, max(1, -(-entries * _ENTRY * engine.slots // memory)))
+        plan = {"dedup": str(dedup), "lines": [str(path) for path in noted], "most": lines.max_documents}
+        write_json(folder / "plan.json", plan | {"min_chars": lines.min_chars, "parts": parts})
+    parts = read_json(folder / "plan.json")["parts"]
+    tasks = [
+        Task(f"lines {number}", "mixwright.curate.dedup.lines:cuts", {"folder": str(folder), "number": number})
+        for number in range(parts)
+        if not _part(folder, number).is_file()
+    ]
+    for outcome in list(engine.run(tasks)) if tasks else []:
+        outcome.result()
+    return [_emptied(folder, path, number) for number, path in enumerate(noted)]
+
+
+def _part(folder: Path, number: int) -> Path:
+    return folder / f"{number:05d}.npz"
+
+
+def cuts(progress: Progress, *, folder: str, number: int) -> None:
+    """The task of a run of hashes: which lines to cut out of which rows, ascending by row; one file open at a time."""
+    place = Path(folder)
+    plan = read_json(place / "plan.json")
+    rows, kept = opened(plan["dedup"]).rows, np.load(place / "kept.npy", mmap_mode="r")
+    start, stop = (BUCKETS * at // plan["parts"] for at in (number, number + 1))
+    hashes, members = [np.zeros(0, dtype=np.uint64)], [np.zeros(0, dtype=np.int64)]
+    first = _first_shard(rows)
+    for shard, path in enumerate(plan["lines"]):
+        some, own = Bands(Path(path)).read(start, stop)
+        numbers = own.astype(np.int64) + rows.starts[first + shard]
+        passing = kept[numbers]
+        hashes.append(some[passing])
+        members.append(numbers[passing])
+    found, which = _to_cut(np.concatenate(hashes), np.concatenate(members), rows, plan["most"])
+    order = np.lexsort((which, found))
+    with written_aside(_part(place, number)) as aside, aside.open("wb") as stream:
+        np.savez(stream, rows=found[order], hashes=which[order])
+
+
+def _first_shard(rows: Rows) -> int:
+    """How many shards are those of earlier runs."""
+    return int((rows.orders < 0).sum())
+
+
+def _to_cut(hashes: Hashes, members: Counts, rows: Rows, most: int) -> tuple[Counts, Hashes]:
+    """Rows and hashes of the lines to cut: those in more than ``most`` rows, without the best-ranked of these."""
+    order = np.argsort(hashes, kind="stable")
+    hashes, members = hashes[order], members[order]
+    begins = np.flatnonzero(np.concatenate([[True], hashes[1:] != hashes[:-1]])) if len(hashes) else order
+    sizes = np.diff(np.append(begins, len(hashes)))
+    many = np.repeat(sizes > most, sizes)
+    hashes, members = hashes[many], members[many]
+    distinct, index = np.unique(members, return_inverse=True)
+    rank = np.empty(len(distinct), dtype=np.int64)
+    rank[np.searchsorted(distinct, rows.ranked(distinct))] = np.arange(len(distinct))
+    order = np.lexsort((rank[index], hashes))
+    hashes, members = hashes[order], members[order]
+    later = np.concatenate([[False], hashes[1:] == hashes[:-1]]) if len(hashes) else np.zeros(0, dtype=bool)
+    return members[later], hashes[later]
+
+
+@dataclass(frozen=True)
+class Cuts:
+    """The lines to cut out of the rows of one shard: ``rows`` (m,) ascending, from 0 in the shard, and ``hashes`` (m,)."""
+
+    rows: Counts
+    hashes: Hashes
+    min_chars: int
+
+    @classmethod
+    def of(cls, folder: Path, number: int) -> Cuts:
+        """Those of the shard that is ``number`` among the shards ``find_cuts`` was given. Cost: a look into every part."""
+        plan = read_json(folder / "plan.json")
+        rows = opened(plan["dedup"]).rows
+        at = _first_shard(rows) + number
+        start, stop = rows.starts[at : at + 2]
+        found = []
+        for part in range(plan["parts"]):
+            with np.load(_part(folder, part)) as held:
+                own = slice(*np.searchsorted(held["rows"], [start, stop]).tolist())
+                found.append((held["rows"][own] - start, held["hashes"][own]))
+        members, hashes = (np.concatenate([one[which] for one in found]) for which in (0, 1))
+        order = np.lexsort((hashes, members))
+        return cls(members[order], hashes[order], plan["min_chars"])
+
+    def cut(self, texts: pa.Array, first: int) -> tuple[pa.Array, Counts]:
+        """The texts (n,) of the rows from ``first`` on without the lines to cut, and how many characters went of each."""
+        import pyarrow as pa
+
+        from mixwright.curate.dedup.line_kernels import cut_lines
+
+        bounds = np.searchsorted(self.rows, np.arange(first, first + len(texts) + 1))
+        if bounds[0] == bounds[-1]:
+            return texts, np.zeros(len(texts), dtype=np.int64)
+        held = Texts(texts)
+        data, offsets, gone = cut_lines(held.data, held.offsets, self.min_chars, self.hashes, bounds)
+        left = pa.LargeStringArray.from_buffers(len(texts), pa.py_buffer(offsets), pa.py_buffer(data))
+        return left, gone
+
+
+def _emptied(folder: Path, noted: Path, number: int) -> Counts:
+    """The rows of a shard all of whose lines are cut."""
+    cut = np.bincount(Cuts.of(folder, number).rows)
+    with np.load(noted.with_suffix(".npz")) as held:
+        short, long = held["short"][: len(cut)], held["long"][: len(cut)]
+    emptied: Counts = np.flatnonzero((cut == long) & (cut > 0) & ~short)
+    return emptied
+
+
+def told(cut: Counts) -> dict[str, Any]:
+    """What is counted of texts that lines were cut out of."""
+    return {"documents": int((cut > 0).sum()), "characters": int(cut.sum())}
