@@ -364,9 +364,42 @@ def compose(placed: Placed) -> Study:
     except ValidationError as error:
         raise StudyError(_sentence(error, placed)) from error
     except MixwrightError as error:
-        raise StudyError(f"{placed.file.name}: {error}") from error
+        where = _refused(values, Study, ())
+        name = f"{'.'.join(map(str, where))}: " if where else ""
+        raise StudyError(f"{placed.at(where) if where else placed.file.name}: {name}{error}") from error
     _check_names(study, placed)
     return study
+
+
+def _refused(values: Any, kind: Any, where: Where) -> Where:
+    """The innermost part of the study that its own class refuses in a sentence; empty where only the whole is refused."""
+    for step, part, inner in _parts(values, kind):
+        try:
+            TypeAdapter(inner).validate_python(part)
+        except MixwrightError:
+            return _refused(part, inner, (*where, step))
+        except ValidationError:
+            continue
+    return where
+
+
+def _parts(values: Any, kind: Any) -> list[tuple[str | int, Any, Any]]:
+    """What a value consists of: key, value and type of each part that a class of options may stand behind."""
+    origin = typing.get_origin(kind)
+    if origin is Annotated:
+        return _parts(values, typing.get_args(kind)[0])
+    if origin in (typing.Union, types.UnionType):
+        return [part for option in typing.get_args(kind) for part in _parts(values, option)]
+    if origin is tuple and isinstance(values, list):
+        return [(number, value, typing.get_args(kind)[0]) for number, value in enumerate(values)]
+    if not isinstance(values, dict):
+        return []
+    if isinstance(origin, type) and issubclass(origin, Mapping):
+        return [(key, value, typing.get_args(kind)[1]) for key, value in values.items()]
+    if not dataclasses.is_dataclass(kind):
+        return []
+    hints = typing.get_type_hints(kind, include_extras=True)
+    return [(key, value, hints[key]) for key, value in values.items() if key in hints]
 
 
 def _trainer(values: Any, placed: Placed) -> Any:
@@ -424,11 +457,16 @@ def _check_keys(values: Any, kind: Any, where: Where, placed: Placed) -> None:
 
 def _sentence(error: ValidationError, placed: Placed, root: Where = ()) -> str:
     """The first thing that is wrong, as a sentence with its place."""
-    first = error.errors()[0]
-    path: Where = root
-    for step in first["loc"]:
-        if (*path, step) in placed.lines:  # union branches add names that are not in the file
-            path = (*path, step)
+
+    def place(one: Mapping[str, Any]) -> Where:
+        path: Where = root
+        for step in one["loc"]:
+            if (*path, step) in placed.lines:  # union branches add names that are not in the file
+                path = (*path, step)
+        return path
+
+    first = max(error.errors(), key=lambda one: len(place(one)))  # of a union's branches the one that fits best
+    path = place(first)
     missing = first["type"] == "missing"
     message = first["msg"].replace("Input should be", "must be").replace("Value error, ", "")
     name = ".".join(str(step) for step in path) or "the study"
