@@ -105,7 +105,7 @@ def commands() -> list[str]:
 def test_the_commands_are_these() -> None:
     assert commands() == [
         "branch", "curate", "demo", "design", "evaluate", "export", "fit", "init", "optimize", "report", "run", "sweep",
-        "tokenize", "train", "verify",
+        "tokenize", "train", "verify", "why",
     ]  # fmt: skip
 
 
