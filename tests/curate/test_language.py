@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from mixwright.core.errors import DataError, StudyError
 from mixwright.core.rng import rng
 from mixwright.curate import fasttext_kernels as kernels
+from mixwright.curate.entries import entries, names_of_codes
 from mixwright.curate.fasttext_model import FastText, read
 from mixwright.curate.signals.language import LANGUAGES, Language
 from mixwright.curate.texts import Texts
@@ -134,9 +135,10 @@ def written(
 @pytest.mark.parametrize("word_ngrams", [1, 3])
 def test_models_of_ones_own(tmp_path: Path, loss: int, word_ngrams: int) -> None:
     model = fasttext.load_model(str(written(tmp_path / "m.bin", loss=loss, word_ngrams=word_ngrams))).f
-    Language(model="m.bin").prepare(tmp_path, tmp_path)
-    signal = Language(model="m.bin").opened(tmp_path)
-    assert signal.labels["lang"] == ("l0", "l1", "l2")
+    given = Language(model="m.bin", languages=("l2", "l0", "l1"))
+    given.prepare(tmp_path, tmp_path)
+    signal = given.opened(tmp_path)
+    assert signal.labels["lang"] == ("l2", "l0", "l1")
     texts = ["cat", "cat dog", "the 猫 and the dog", "", "dog dog dog dog cat", "é", "__label__l1 cat"]
     found = signal.measure(Texts(texts))
     for at, text in enumerate(texts):
@@ -145,6 +147,22 @@ def test_models_of_ones_own(tmp_path: Path, loss: int, word_ngrams: int) -> None
         score = scores[f"__label__{signal.labels['lang'][int(found['lang'][at])]}"]
         assert score == pytest.approx(max(scores.values()), abs=tolerance)
         assert found["lang_score"][at] == pytest.approx(min(score, 1.0), abs=tolerance)
+
+
+def test_labels_to_tell_apart(tmp_path: Path) -> None:
+    written(tmp_path / "m.bin")
+    with pytest.raises(StudyError, match=r"m\.bin has other labels than lid\.176, as l0: list those"):
+        Language(model="m.bin").prepare(tmp_path, tmp_path)
+    with pytest.raises(StudyError, match=r"has no label 'de', named in languages"):
+        Language(model="m.bin", languages=("l1", "de")).prepare(tmp_path, tmp_path)
+    with pytest.raises(StudyError, match=r"has no label 'yuee', named in languages. Did you mean 'yue'"):
+        Language(languages=("yuee",)).prepare(tmp_path, tmp_path)
+    listed = entries({"language": {"languages": ["fr", "de"]}, "mine": {"signal": "language"}}, ())
+    assert names_of_codes(listed)["lang"] == ("fr", "de")
+    assert names_of_codes(listed)["mine.lang"] == LANGUAGES
+    few = Language(languages=("fr", "de")).measure(Texts(list(SENTENCES.values())))
+    assert few["lang"].tolist() == [-1, 1, 0, -1, -1, -1]
+    assert few["lang_score"].tolist() == SIGNAL.measure(Texts(list(SENTENCES.values())))["lang_score"].tolist()
 
 
 def test_its_identity_is_the_model(tmp_path: Path) -> None:
@@ -177,5 +195,5 @@ def test_without_the_package(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
 
 
 def test_options_and_arrays() -> None:
-    assert [one.name for one in dataclasses.fields(Language)] == ["model", "lowercase"]
+    assert [one.name for one in dataclasses.fields(Language)] == ["model", "languages", "lowercase"]
     assert len(read(MODEL).settings) == len(FastText.SETTINGS)

@@ -37,11 +37,14 @@ class Entry:
     @property
     def labels(self) -> dict[str, tuple[str, ...]]:
         """The names of its columns' code numbers."""
-        return {self.prefix + column: names for column, names in self.kind.labels.items()}
+        labels = self.signal().labels if self.options else self.kind.labels  # options may change them
+        return {self.prefix + column: names for column, names in labels.items()}
 
     def check(self) -> None:
         """StudyError if its options are wrong, or lack one that has no default."""
-        known = [one.name for one in dataclasses.fields(self.kind)] if dataclasses.is_dataclass(self.kind) else []
+        known: list[str] = (
+            [one.name for one in dataclasses.fields(self.kind)] if dataclasses.is_dataclass(self.kind) else []
+        )
         for option in self.options:
             if option not in known:
                 raise StudyError(

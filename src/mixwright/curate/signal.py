@@ -37,7 +37,8 @@ class Signal(ABC):
     may_fail: ClassVar[bool] = False
     #: whether measuring holds the GIL for long: then workers are processes
     holds_gil: ClassVar[bool] = False
-    #: column that holds code numbers -> their names: number k is called ``labels[column][k]``, -1 is unknown
+    #: column that holds code numbers -> their names: number k is called ``labels[column][k]``, -1 is unknown; options may
+    #: give an instance others
     labels: ClassVar[Mapping[str, tuple[str, ...]]] = {}
 
     @abstractmethod

