@@ -27,6 +27,8 @@ def jsonl_rows(
             if isinstance(line, LongLine):
                 yield Unreadable(name, number, limits.too_long(line.size), start_of(line.start))
                 continue
+            if not line:
+                continue
             row: Row | Unreadable | None = _quick(name, number, line, given, loads, meta) if loads else None
             if row is None:
                 content = (line.removeprefix(_BOM) if number == 1 and not piece.start else line).strip()
@@ -80,8 +82,11 @@ def _quick(
     if isinstance(picked, str):
         return None
     told = _told(value) if meta and value else "{}"
-    # what may be a whole number of more than 64 bits, which orjson takes for a float
-    return None if "e+" in told else Row(name, number, picked[0], told, *picked[1:])
+    row = Row(name, number, picked[0], told, *picked[1:])
+    if "e+" in told:  # may be a whole number of more than 64 bits, which orjson takes for a float
+        exact = json_row(name, number, line, given)
+        return exact if isinstance(exact, Row) else row
+    return row
 
 
 def json_row(name: str, number: int, line: bytes, given: SourceOptions) -> Row | Unreadable:

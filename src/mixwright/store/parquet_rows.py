@@ -6,7 +6,7 @@ group that is damaged is told row by row from where it breaks; the groups after 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ import numpy as np
 from mixwright.core.errors import DataError
 from mixwright.store.documents import SourceOptions, Unreadable
 from mixwright.store.meta_json import as_json, dumps
+from mixwright.store.place import Place
 from mixwright.store.row_batch import RowBatch, nothing, offsets
 from mixwright.store.streams import Limits
 from mixwright.store.utf8 import as_large_binary, broken, holds_strings, kept
@@ -62,7 +63,7 @@ def parquet_batches(piece: Piece, given: SourceOptions, *, size: int, meta: bool
 
     try:
         table = _opened(piece)
-    except (pa.ArrowException, UnicodeDecodeError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         reason = f"the file is not Parquet, or is truncated ({_first_line(error)})"
         yield nothing(piece.file.name, [Unreadable(piece.file.name, 1, reason)], given, meta=meta)
         return
@@ -81,18 +82,24 @@ def parquet_batches(piece: Piece, given: SourceOptions, *, size: int, meta: bool
 
 
 def _opened(piece: Piece) -> pq.ParquetFile:
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
     place = piece.file.place
+    if (size := place.size()) != piece.file.bytes:
+        raise DataError(f"{place} has {size} bytes, not the {piece.file.bytes} it had when it was found. Run again.")
     if place.path is None:
         return pq.ParquetFile(place.file(), pre_buffer=False, buffer_size=_RANGE)
     try:
         return pq.ParquetFile(place.path, pre_buffer=False, buffer_size=_BUFFER)
-    except pa.ArrowException:
-        raise
     except OSError as error:
-        raise DataError(f"{place} cannot be read ({error}). Correct its permissions or remove it.") from error
+        _refuse(place, error)
+        raise
+
+
+def _refuse(place: Place, error: BaseException) -> None:
+    """DataError where the system could not read; Arrow's own complaints of what it read have no number."""
+    if isinstance(error, OSError) and error.errno is not None:
+        raise DataError(f"{place} cannot be read ({error.strerror or error}). Correct its permissions.") from error
 
 
 def _check_column(piece: Piece, schema: pa.Schema, field: str) -> None:
@@ -111,8 +118,6 @@ def _check_column(piece: Piece, schema: pa.Schema, field: str) -> None:
 
 def _group(reader: _Reader, group: int, first: int) -> Iterator[RowBatch]:
     """The rows of one row group, whose first row is ``first``."""
-    import pyarrow as pa
-
     about = reader.table.metadata.row_group(group)
     bomb = _bomb(reader, about)
     if bomb is not None:
@@ -120,18 +125,33 @@ def _group(reader: _Reader, group: int, first: int) -> Iterator[RowBatch]:
         return
     count, done = _rows_at_once(reader, about), 0
     beside = _Beside(reader, group, count) if reader.others else None
-    try:
-        for batch in reader.table.iter_batches(
-            count, row_groups=[group], columns=list(reader.fields), use_threads=False
-        ):
-            others = beside.next(batch.num_rows) if beside is not None else None
-            yield _as_rows(reader, batch, first + done, others)
-            done += batch.num_rows
-        if done < about.num_rows:
-            raise pa.ArrowInvalid(f"it ends after {done} of its {about.num_rows} rows")
-    except (OSError, pa.ArrowException) as error:
-        reason = f"row group {group} is damaged ({_first_line(error)})"
-        yield from _damaged(reader, reason, first + done, about.num_rows - done)
+    found = _Decoded(reader, group, count, reader.fields)
+    while (batch := found.next()) is not None:
+        others = beside.next(batch.num_rows) if beside is not None else None
+        yield _as_rows(reader, batch, first + done, others)
+        done += batch.num_rows
+    if done < about.num_rows:
+        why = found.failure or f"it ends after {done} of its {about.num_rows} rows"
+        yield from _damaged(reader, f"row group {group} is damaged ({why})", first + done, about.num_rows - done)
+
+
+class _Decoded:
+    """Some columns of a row group, ``count`` rows at a time, up to its end or ``failure``."""
+
+    def __init__(self, reader: _Reader, group: int, count: int, columns: Sequence[str]) -> None:
+        self._reader, self.failure = reader, ""
+        self._batches = reader.table.iter_batches(count, row_groups=[group], columns=list(columns), use_threads=False)
+
+    def next(self) -> pa.RecordBatch | None:
+        """The next rows; None at the end and where what comes is damaged. Raises DataError if the system cannot read."""
+        import pyarrow as pa
+
+        try:
+            return next(self._batches, None)
+        except (OSError, pa.ArrowException) as error:
+            _refuse(self._reader.piece.file.place, error)
+            self.failure = _first_line(error)
+            return None
 
 
 def _columns(reader: _Reader, about: Any) -> list[Any]:
@@ -152,7 +172,7 @@ def _bomb(reader: _Reader, about: Any) -> str | None:
     for column in _columns(reader, about):
         packed, unpacked = max(1, column.total_compressed_size), column.total_uncompressed_size
         if unpacked > reader.limits.most(packed):
-            return f"says it unpacks to {unpacked:,} bytes, more than {reader.limits.told} its size"
+            return f"says it unpacks to {unpacked:,} bytes, {reader.limits.inflated(packed)}"
         if about.num_rows > max(_FREE_ROWS, reader.limits.inflation * packed):
             return f"says it holds {about.num_rows:,} rows in {packed:,} bytes"
     return None
@@ -162,25 +182,19 @@ class _Beside:
     """The other columns of a row group, read beside the text; where they are damaged, that is what meta says."""
 
     def __init__(self, reader: _Reader, group: int, count: int) -> None:
-        self._group = group
-        self._batches: Iterator[pa.RecordBatch] | None = reader.table.iter_batches(
-            count, row_groups=[group], columns=list(reader.others), use_threads=False
-        )
-        self._told = ""
+        self._group, self._told = group, ""
+        self._found = _Decoded(reader, group, count, reader.others)
 
     def next(self, rows: int) -> pa.Array:
         """JSON of the next ``rows``."""
         import pyarrow as pa
 
-        if self._batches is not None:
-            try:
-                batch = next(self._batches, None)
-                if batch is not None and batch.num_rows == rows:
-                    return as_json(batch)
-                self._told = dumps({"unreadable": f"row group {self._group} has columns of different lengths"})
-            except (OSError, pa.ArrowException) as error:
-                self._told = dumps({"unreadable": f"row group {self._group} is damaged ({_first_line(error)})"})
-            self._batches = None
+        if not self._told:
+            batch = self._found.next()
+            if batch is not None and batch.num_rows == rows:
+                return as_json(batch)
+            why = self._found.failure or "its columns are of different lengths"
+            self._told = dumps({"unreadable": f"row group {self._group} is damaged ({why})"})
         return pa.array([self._told] * rows, pa.large_string())
 
 
@@ -227,9 +241,13 @@ def _instruction(given: SourceOptions, strings: dict[str, pa.Array]) -> tuple[pa
     if given.response is None:
         return strings[given.text], None, None
     feed = pa.scalar("\n", pa.large_string())
-    nothing = pa.scalar(None, pa.large_string())
-    parts = [pc.if_else(pc.equal(pc.binary_length(strings[name]), 0), nothing, strings[name]) for name in given.prompt]
-    prompts = pc.fill_null(pc.binary_join_element_wise(*parts, feed, null_handling="skip"), "")
+    prompts = strings[given.prompt[0]]
+    for name in given.prompt[1:]:
+        after = strings[name]
+        both = pc.binary_join_element_wise(prompts, after, feed)
+        one = pc.if_else(pc.equal(pc.binary_length(prompts), 0), after, prompts)
+        alone = pc.or_(pc.equal(pc.binary_length(prompts), 0), pc.equal(pc.binary_length(after), 0))
+        prompts = pc.if_else(alone, one, both)
     responses = strings[given.response]
     return pc.binary_join_element_wise(prompts, responses, feed), prompts, responses
 

@@ -40,10 +40,9 @@ class Limits:
         """The bytes that ``packed`` ones may become; small files may always become 64 MB."""
         return max(_FREE, self.inflation * packed)
 
-    @property
-    def told(self) -> str:
-        """``1000 times``, for sentences."""
-        return f"{self.inflation:.10g} times"
+    def inflated(self, packed: int) -> str:
+        """Why no more of ``packed`` bytes is unpacked."""
+        return f"more than {self.inflation:.10g} times its {packed:,} bytes (curate.max_inflation may be raised)"
 
     def too_long(self, size: int) -> str:
         """Why a row of ``size`` bytes is not read."""
@@ -147,7 +146,7 @@ def _bounded(pieces: Iterable[bytes], suffix: str, size: int, limits: Limits) ->
         for content in _decompressed(pieces, suffix):
             given += len(content)
             if given > limits.most(size):
-                raise DamagedStream(f"the file unpacks to more than {limits.told} its size of {size:,} bytes")
+                raise DamagedStream(f"the file unpacks to {limits.inflated(size)}")
             waiting.append(content)
             held += len(content)
             if held >= _CHUNK // 4:
