@@ -20,7 +20,7 @@ def gone(base: Path, rows: Sequence[dict[str, object]], exact: Exact) -> list[tu
         plain = noted(shard, base / "noted", options)
         keys = base / f"{shard.order}.npy"
         with KeyWriter(keys, exact) as writer:
-            for batch in shard.batches(10):
+            for batch in shard.batches(10, meta=True):
                 writer.add(batch, document_ids("a", batch.path, batch.rows - 1))
         notes.append(Noted(shard, plain.signals, None, keys))
     find_pairs(notes, base / "dedup", options, engine=HERE)

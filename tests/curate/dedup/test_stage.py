@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from dedup_for_tests import HERE, check_promises, found, jaccard, noted, planted, shards
@@ -13,6 +14,7 @@ from dedup_for_tests import HERE, check_promises, found, jaccard, noted, planted
 from mixwright.core.errors import DataError, StudyError
 from mixwright.curate.dedup import stage
 from mixwright.curate.dedup.options import Near, Options
+from mixwright.curate.dedup.verify import write_sets
 from mixwright.engine.local import LocalEngine
 from mixwright.engine.task import Engine, Outcome, Task
 
@@ -224,11 +226,8 @@ def test_nothing_at_all(tmp_path: Path) -> None:
     assert (counts["rows"], counts["pairs"], lines) == (0, 0, [])
 
 
-def test_a_file_that_changed_meanwhile_is_refused(tmp_path: Path) -> None:
-    options = Options(near=True)
-    same = " ".join(f"w{n}" for n in range(50))
-    parts = shards(tmp_path / "texts", {"a": [[same, same + " more"]]})
-    notes = [noted(parts[0], tmp_path / "noted", options)]
-    shards(tmp_path / "texts", {"a": [[same, same + " more", "and another"]]})
+def test_other_rows_than_were_measured_are_refused(tmp_path: Path) -> None:
+    batches = [pa.array(["one", "two"], pa.large_string()), pa.array(["three"], pa.large_string())]
     with pytest.raises(DataError, match="2 rows were measured, but 3 were read again"):
-        stage.find_pairs(notes, tmp_path / "dedup", options, engine=HERE)
+        write_sets(tmp_path / "sets", batches, np.array([True, False]), 5)
+    assert not list(tmp_path.iterdir())

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from mixwright.curate.dedup.candidates import Buckets, rows_of
 from mixwright.curate.dedup.index import Indexed, open_index
-from mixwright.curate.dedup.keep import NEAR, Equals, Relation, drops
+from mixwright.curate.dedup.keep import NEAR, SEMANTIC, Equals, Relation, drops
 from mixwright.curate.dedup.options import Near, Options
 from mixwright.curate.dedup.rows import Part, Rows, gather, priorities, twins
 from mixwright.curate.dedup.signing import BUCKETS, Bands, Hashes
@@ -143,6 +143,11 @@ def find_pairs(
     facts |= dict.fromkeys(("candidates", "pairs", "capped", "largest"), 0)
     if options.for_near:
         facts |= _find_near(place, noted, engine, own, told)
+    if options.for_semantic:
+        from mixwright.curate.dedup.semantic import find_similar
+
+        shards = [one.shard for one in noted]
+        facts |= find_similar(shards, place.path, options.for_semantic, engine=engine, memory=memory)
     write_json(place.file("found.json"), facts)
     told("pairs", 1.0)
     return facts
@@ -158,6 +163,8 @@ def dropped(folder: Path, passing: Sequence[NDArray[np.bool_]], options: Options
     relations = []
     if options.for_near:
         relations.append(near_pairs(place).at_least(options.for_near.threshold))
+    if options.for_semantic:
+        relations.append(semantic_pairs(place).at_least(options.for_semantic.threshold))
     return drops(place.rows, mask, texts=place.texts, keys=place.keys, relations=relations)
 
 
@@ -167,6 +174,14 @@ def near_pairs(place: Folder) -> Relation:
 
     table = pq.read_table(place.pairs, columns=["a", "b", "jaccard"])
     return Relation(NEAR, *(table[name].to_numpy() for name in ("a", "b", "jaccard")))
+
+
+def semantic_pairs(place: Folder) -> Relation:
+    """The pairs that mean the same as row numbers."""
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(place.file("semantic.parquet"))
+    return Relation(SEMANTIC, *(table[name].to_numpy() for name in ("a", "b", "cosine")))
 
 
 @dataclass(frozen=True)
@@ -191,6 +206,7 @@ def _planned(noted: Sequence[Noted], folder: Path, options: Options, base: Path)
         "bands": [str(one.bands) for one in (*earlier, *noted)] if near else [],
         "keys": [str(one.keys) if one.keys else "" for one in noted],
         "near": dataclasses.asdict(near) if near else None,
+        "semantic": dataclasses.asdict(options.for_semantic) if options.for_semantic else None,
         "exact": bool(options.exact),
         "priority": list(options.priority),
         "longest": options.prefer == "longest",

@@ -70,8 +70,10 @@ def write_sets(path: Path, batches: Iterable[pa.Array], wanted: NDArray[np.bool_
                 hashes, begins = shingle_sets(Texts(texts.take(pa.array(chosen))), ngram)
                 lengths.append(np.diff(begins))
                 stream.write(hashes.astype("<u8", copy=False).data)
-    if at != len(wanted):
-        raise DataError(f"{path.stem}: {len(wanted)} rows were measured, but {at} were read again: a file has changed.")
+        if at != len(wanted):
+            raise DataError(
+                f"{path.stem}: {len(wanted)} rows were measured, but {at} were read again: a file has changed."
+            )
     with written_aside(path.with_suffix(".npz")) as aside, aside.open("wb") as out:
         np.savez(out, rows=np.flatnonzero(wanted), begins=np.cumsum(np.concatenate(lengths)))
 
