@@ -11,7 +11,7 @@ from rich.console import Console
 from mixwright.core.errors import StudyError
 from mixwright.study.config import read_study
 from mixwright.study.flow import Flow
-from mixwright.study.why import told, why
+from mixwright.study.why import explain, shown
 
 STUDY = """
 sources:
@@ -30,27 +30,26 @@ def flow(tmp_path: Path) -> Flow:
     return Flow(read_study(tmp_path / "study.yaml"))
 
 
-def shown(flow: Flow, wanted: str) -> str:
+def words(flow: Flow, wanted: str) -> str:
     console = Console(width=100, record=True, force_terminal=False)
     with console.capture() as capture:
-        for part in told(why(flow, wanted)):
-            console.print(part, highlight=False)
+        console.print(shown(explain(flow, wanted)), highlight=False)
     return capture.get()
 
 
 def test_what_a_terminal_says(flow: Flow) -> None:
     with pytest.raises(StudyError, match="has not been curated: run mixwright curate first"):
-        why(flow, "prose.jsonl:1")
+        explain(flow, "prose.jsonl:1")
     flow.make("curate")
-    kept = shown(flow, "prose.jsonl:1")
+    kept = words(flow, "prose.jsonl:1")
     assert "kept" in kept
     assert "1 row dropped as its duplicate." in kept
     assert "[bold]dark[/]" in kept
-    short = shown(flow, "prose.jsonl:2")
+    short = words(flow, "prose.jsonl:2")
     assert "dropped: it fails 1 rule" in short
     assert ">= 2" in short
     assert "16.7" in short  # the least of three numbers: half of one below it
-    again = shown(flow, "prose.jsonl:3")
+    again = words(flow, "prose.jsonl:3")
     assert "exact_duplicate" in again
     assert "It repeats" in again
     assert "prose.jsonl:1, similarity 1.0000" in " ".join(again.split())
@@ -60,7 +59,7 @@ def test_what_a_terminal_says(flow: Flow) -> None:
 
 def test_as_plain_values(flow: Flow) -> None:
     flow.make("curate")
-    told = json.loads(json.dumps(why(flow, "prose.jsonl:3").to_dict()))
+    told = json.loads(json.dumps(explain(flow, "prose.jsonl:3").to_dict()))
     assert told["kept"] is False
     assert told["twin"]["place"]["row"] == 1
     assert told["start"] == told["twin_start"] != ""
@@ -69,6 +68,6 @@ def test_as_plain_values(flow: Flow) -> None:
 def test_text_that_has_gone(flow: Flow) -> None:
     flow.make("curate")
     flow.root.joinpath("prose.jsonl").unlink()
-    reason = why(flow, "prose.jsonl:1")
+    reason = explain(flow, "prose.jsonl:1")
     assert reason.answer.kept
     assert reason.start == ""

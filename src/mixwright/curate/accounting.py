@@ -53,9 +53,8 @@ class Tally:
     @classmethod
     def empty(cls, domain: str, rules: int) -> Tally:
         """No rows yet."""
-        pair, row = (lambda: np.zeros(2, dtype=np.int64)), (lambda: np.zeros(rules, dtype=np.int64))
-        square, sizes = np.zeros((rules, rules), dtype=np.int64), np.zeros((rules + 1, BINS), dtype=np.int64)
-        return cls(domain, pair(), pair(), row(), row(), row(), row(), square, sizes)
+        shapes = ((2,), (2,), (rules,), (rules,), (rules,), (rules,), (rules, rules), (rules + 1, BINS))
+        return cls(domain, *(np.zeros(shape, dtype=np.int64) for shape in shapes))
 
     def add(self, other: Tally) -> None:
         """Add another's counts to these."""
@@ -253,7 +252,8 @@ def _overlap(rules: int, rows: int, failing: Sequence[tuple[int, Counts]]) -> Co
 def _bins(sizes: Counts) -> Counts:
     """The bin of each length, by exact arithmetic; that of 0 is that of 1."""
     part, power = np.frexp(np.maximum(sizes, 1).astype(np.float64))
-    return np.minimum(_PER_OCTAVE * (power - 1) + ((2 * part - 1) * _PER_OCTAVE).astype(np.int64), BINS - 1)
+    bins: Counts = _PER_OCTAVE * (power - 1) + ((2 * part - 1) * _PER_OCTAVE).astype(np.int64)
+    return np.minimum(bins, BINS - 1)
 
 
 def _median(counts: Counts) -> int | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -52,12 +53,14 @@ class Failing:
 
     def any(self) -> Flags:
         """Which rows fail anything, ``(n,)``."""
-        return np.bitwise_or.reduce(self.bits, axis=0) != 0
+        failing: Flags = np.bitwise_or.reduce(self.bits, axis=0) != 0
+        return failing
 
     def rule(self, name: str) -> Flags:
         """Which rows fail one rule, ``(n,)``."""
         at = self.rules.index(name)
-        return (self.bits[at // 8] >> np.uint8(at % 8)) & np.uint8(1) != 0
+        failing: Flags = (self.bits[at // 8] >> np.uint8(at % 8)) & np.uint8(1) != 0
+        return failing
 
     def flags(self) -> Flags:
         """One bool per rule and row, ``(R, n)``."""
@@ -250,7 +253,7 @@ def resolve(options: Options, tables: Sequence[SignalTable]) -> Resolved:
     for column, wanted in _by_column(options.quantiles).items():
         percents = sorted({quantile.percent for quantile in wanted})
         for scope in dict.fromkeys(quantile.scope for quantile in wanted):
-            values = percentiles(lambda scope=scope, column=column: _grouped(tables, column, scope, options), percents)
+            values = percentiles(partial(_grouped, tables, column, scope, options), percents)
             for quantile in wanted:
                 if quantile.scope == scope:
                     found[said(quantile)] = {group: of[quantile.percent] for group, of in values.items()}

@@ -222,9 +222,9 @@ def holds(node: Node, columns: Columns) -> Any:
     if isinstance(node, Missing):
         return np.isnan(number_of(node.of, columns))
     assert isinstance(node, Labelled)
-    values = columns[node.column]
-    found = np.isin(values, np.array(node.codes, dtype=np.float64))
-    return ~found & (values == values) if node.negated else found
+    codes = columns[node.column]
+    named = np.isin(codes, np.array(node.codes, dtype=np.float64))
+    return ~named & (codes == codes) if node.negated else named
 
 
 def _joined(join: Callable[[Any, Any], Any], parts: Sequence[Node], columns: Columns) -> Any:
@@ -358,7 +358,8 @@ class _Parser:
         self.at = self.depth = 0
 
     def _tokens(self) -> list[_Token]:
-        found, place = [], 0
+        found: list[_Token] = []
+        place = 0
         while not found or found[-1].kind != "end":
             match = _TOKEN.match(self.text, place)
             if match is None:
@@ -452,7 +453,8 @@ class _Parser:
             return self._compared([low, first, self.sum()], ["<=", "<="])
         if self.take("in"):
             return self._labelled(first, self._names(), negated=False)
-        parts, signs = [first], []
+        parts: list[Node] = [first]
+        signs: list[str] = []
         while token := self.take("<", "<=", ">", ">=", "==", "!="):
             if self.now.kind == "string":
                 if token.text not in ("==", "!=") or signs:

@@ -88,9 +88,9 @@ def _narrow(read: Callable[[], Iterable[tuple[str, Floats]]], groups: dict[str, 
         for prefix in {one.prefix for one in groups[name].wanted.values()}:
             inside = _beginning(keys, prefix, known)
             digits = ((inside >> shift) & np.uint64((1 << _BITS) - 1)).astype(np.int64)
-            before = counts.setdefault((name, prefix), np.zeros(1 << _BITS, dtype=np.int64))
-            before += np.bincount(digits, minlength=1 << _BITS)
-    left = {}
+            found = counts.setdefault((name, prefix), np.zeros(1 << _BITS, dtype=np.int64))
+            found += np.bincount(digits, minlength=1 << _BITS)
+    left: dict[tuple[str, int], int] = {}
     for name, group in groups.items():
         for one in group.wanted.values():
             ends = np.cumsum(counts[name, one.prefix])

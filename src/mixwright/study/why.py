@@ -6,7 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from rich.console import RenderableType
+from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
@@ -36,7 +36,7 @@ class Reason:
         return dataclasses.asdict(self.answer) | {"start": self.start, "twin_start": self.twin_start}
 
 
-def why(flow: Flow, wanted: str) -> Reason:
+def explain(flow: Flow, wanted: str) -> Reason:
     """What became of the row that ``wanted`` names (an id, the beginning of one, or ``path:row``), and why.
 
     Raises StudyError where it names none or several, or where the study as it stands has not been curated.
@@ -69,7 +69,7 @@ def _start(flow: Flow, place: Place) -> str:
     return ""
 
 
-def told(reason: Reason) -> list[RenderableType]:
+def shown(reason: Reason) -> RenderableType:
     """The answer for a terminal."""
     answer, place = reason.answer, reason.answer.place
     failed = sum(not judgement.kept for judgement in answer.judgements)
@@ -88,7 +88,7 @@ def told(reason: Reason) -> list[RenderableType]:
     if answer.repeated:
         rows = f"{whole(answer.repeated)} row{'s' * (answer.repeated != 1)}"
         lines += ["", Text(f"{rows} dropped as its duplicate{'s' * (answer.repeated != 1)}.")]
-    return lines
+    return Group(*lines)
 
 
 def _rules(answer: Answer) -> Table:
