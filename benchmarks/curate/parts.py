@@ -1,0 +1,211 @@
+"""The parts of the bench: what is run, on which slice, and what is kept of it."""
+
+import json
+import shutil
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from benchmarks.curate import judge, measured
+from benchmarks.curate.measured import Run, best
+from benchmarks.curate.slices import bytes_of
+
+#: which peers do what
+DOING = {
+    "filters": ("datatrove", "juicer"), "near": ("datatrove", "juicer", "datasketch"), "exact": ("datatrove", "juicer"),
+    "whole": ("datatrove", "juicer"),
+}  # fmt: skip
+SLICE = {"filters": "filters", "near": "dedup", "exact": "dedup", "whole": "dedup"}
+#: peers too slow to be run more than once
+ONCE = {("datatrove", "near"), ("datatrove", "whole"), ("datasketch", "near")}
+
+
+@dataclass
+class Bench:
+    """Where the corpus and its slices are, and what was found: part -> who -> figures. ``last`` holds peers' old figures."""
+
+    place: Path
+    slices: dict[str, Path]
+    folder: Path
+    rounds: int
+    last: dict[str, Any]
+    found: dict[str, dict[str, Any]] = field(default_factory=dict)
+    _starts: dict[tuple[str, str], float] = field(default_factory=dict)
+
+    @property
+    def corpus(self) -> Path:
+        return self.place / "corpus.parquet"
+
+    def start(self, who: str, task: str) -> float:
+        """CPU-seconds of the same task on a few documents."""
+        if (who, task) not in self._starts:
+            path = self.slices["start"]
+            runs = [self.run(who, task, path, f"start-{who}-{task}") for _ in range(2)]  # the first compiles, installs
+            self._starts[who, task] = best(runs).cpu_s
+        return self._starts[who, task]
+
+    def run(self, who: str, task: str, path: Path, name: str, **more: Any) -> Run:
+        done = (
+            measured.ours(task, path, self.folder / name, **more)
+            if who == "ours"
+            else measured.peers(who, task, path, self.folder / name, **more)
+        )
+        print(
+            f"  {who:11} {task:9} {path.stem:14} {done.cpu_s:8.2f} CPU s  {done.peak_mb:6.0f} MB  {done.failed}",
+            flush=True,
+        )
+        return done
+
+    def measure(self, who: str, task: str, path: Path) -> dict[str, Any]:
+        """The best of some rounds: MB/s of CPU time less the tool's own start, documents/s, peak memory."""
+        start = self.start(who, task)
+        rounds = 1 if (who, task) in ONCE else self.rounds
+        done = best([self.run(who, task, path, f"{who}-{task}") for _ in range(rounds)])
+        size = bytes_of(path)
+        if done.failed:
+            return {"failed": done.failed}
+        seconds = max(done.cpu_s - start, 1e-3)
+        return {
+            "mb_per_cpu_s": size["bytes"] / 1e6 / seconds, "documents_per_cpu_s": size["documents"] / seconds,
+            "cpu_s": done.cpu_s, "start_s": start, "wall_s": done.wall_s, "peak_mb": done.peak_mb, "told": done.told,
+            "megabytes": size["bytes"] / 1e6, "documents": size["documents"],
+        }  # fmt: skip
+
+    def side_by_side(self, task: str) -> None:
+        """Peers and ours on the slice, and ours on the whole."""
+        path = self.slices[SLICE[task]]
+        found = self.found.setdefault(task, {})
+        for peer in DOING[task]:
+            old = self.last.get(task, {}).get(peer)
+            found[peer] = old or self.measure(peer, task, path)
+        found["ours, slice"] = self.measure("ours", task, path)
+        found["ours"] = self.measure("ours", task, self.corpus)
+
+
+def filters(bench: Bench) -> None:
+    bench.side_by_side("filters")
+    bench.found["filters"]["ours as datatrove"] = bench.measure("ours", "datatrove", bench.slices["filters"])
+
+
+def near(bench: Bench) -> None:
+    bench.side_by_side("near")
+    path, truth, found = bench.slices["dedup"], bench.place / "truth.parquet", bench.found["near"]
+    for peer in DOING["near"]:
+        if "removed" not in found[peer] and "failed" not in found[peer]:
+            found[peer] |= measured.apart(judge.peer, peer, bench.folder / f"{peer}-near", path, truth)
+    found["ours, slice"] |= measured.apart(judge.ours, _again(bench, "near", path), path, truth)
+    found["ours"] |= measured.apart(judge.ours_named, _again(bench, "near", bench.corpus), bench.corpus, truth)
+
+
+def _again(bench: Bench, task: str, path: Path) -> Path:
+    bench.run("ours", task, path, f"ours-{task}-judged")
+    return bench.folder / f"ours-{task}-judged"
+
+
+def exact(bench: Bench) -> None:
+    bench.side_by_side("exact")
+
+
+def whole(bench: Bench) -> None:
+    bench.side_by_side("whole")
+
+
+def redeciding(bench: Bench) -> None:
+    """Rows a second: other thresholds over the stored signals of many rows, reading included."""
+    done = measured.run(
+        [sys.executable, "-m", "benchmarks.curate.redeciding", bench.corpus, bench.folder / "redeciding"],
+        bench.folder / "redeciding",
+    )
+    bench.found["redeciding"] = {"ours": done.told | {"failed": done.failed, "peak_mb": done.peak_mb}}
+
+
+def memory(bench: Bench) -> None:
+    """Peak memory of the whole pipeline, on the slice and on the whole, and of the peers where they were measured."""
+    found = {}
+    for name, path in (("ours, slice", bench.slices["dedup"]), ("ours", bench.corpus)):
+        done = bench.run("ours", "whole", path, "ours-memory", watch=True)
+        size = bytes_of(path)
+        found[name] = {
+            "peak_mb": done.peak_mb, "disk_mb": done.disk_mb, "files": done.files, "documents": size["documents"],
+            "limit_mb": 1500 + 64 * size["documents"] / 1e6, "failed": done.failed,
+        }  # fmt: skip
+    for peer in DOING["near"]:
+        for task in ("near", "whole"):
+            old = bench.found.get(task, bench.last.get(task, {})).get(peer, {})
+            if "peak_mb" in old:
+                found.setdefault(peer, {"peak_mb": 0.0})
+                found[peer]["peak_mb"] = max(found[peer]["peak_mb"], old["peak_mb"])
+    bench.found["memory"] = found
+
+
+def cores(bench: Bench) -> None:
+    """The whole pipeline with one worker and with two, in turn."""
+    times: dict[int, list[tuple[float, float]]] = {1: [], 2: []}
+    for _ in range(bench.rounds + 1):
+        for workers, held in times.items():
+            done = bench.run("ours", "whole", bench.corpus, f"ours-cores-{workers}", workers=workers)
+            if done.told:
+                held.append((done.told["wall_s"], done.told["cpu_s"]))
+    if not all(times.values()):
+        bench.found["cores"] = {"ours": {"failed": "no run"}}
+        return
+    wall = {workers: min(one[0] for one in held) for workers, held in times.items()}
+    cpu = {workers: min(one[1] for one in held) for workers, held in times.items()}
+    bench.found["cores"] = {
+        "ours": {
+            "wall_1_s": wall[1], "wall_2_s": wall[2], "times": wall[1] / wall[2], "cpu_1_s": cpu[1], "cpu_2_s": cpu[2],
+            "idle_share_1": max(0.0, 1 - cpu[1] / wall[1]),
+        }
+    }  # fmt: skip
+
+
+PARTS: dict[str, Callable[[Bench], None]] = {
+    "filters": filters, "near": near, "exact": exact, "whole": whole, "redeciding": redeciding, "memory": memory,
+    "cores": cores,
+}  # fmt: skip
+
+
+def scale(place: Path, folder: Path, workers: int) -> dict[str, Any]:
+    """The whole pipeline on a corpus of several GB."""
+    facts = json.loads((place / "facts.json").read_text())
+    out: dict[str, Any] = {
+        "corpus": {key: facts[key] for key in facts if key not in ("packages", "missing")},
+        "workers": workers,
+    }
+    for task in ("whole", "dedup"):
+        began = time.time()
+        done = measured.ours(
+            task, place / "corpus.parquet", folder / f"scale-{task}", workers, watch=True, patience=3600
+        )
+        told = done.told
+        out[task] = {
+            "failed": done.failed, "cpu_s": done.cpu_s, "wall_s": done.wall_s, "peak_mb": done.peak_mb,
+            "limit_mb": 1500 + 64 * facts["documents"] / 1e6, "disk_mb": done.disk_mb, "files": done.files,
+            "mb_per_cpu_s": facts["bytes"] / 1e6 / done.cpu_s if done.cpu_s else None,
+            "mb_per_s": facts["bytes"] / 1e6 / done.wall_s if done.wall_s else None, "told": told,
+            "bytes_per_document": {key: value / facts["documents"] for key, value in told.get("disk", {}).items()},
+        }  # fmt: skip
+        if not done.failed and task == "dedup":
+            out["planted"] = measured.apart(_recall, place, folder / "scale-dedup" / "removed.npz")
+        shutil.rmtree(folder / f"scale-{task}", ignore_errors=True)
+        print(f"{task}: {json.dumps(out[task])} ({time.time() - began:.0f} s)", flush=True)
+    return out
+
+
+def _recall(place: Path, removed: Path) -> dict[str, float]:
+    """Recall on planted pairs, by ids alone: the texts are not read."""
+    import pyarrow.parquet as pq
+
+    ids = pq.read_table(place / "corpus.parquet", columns=["id"])["id"].to_pylist()
+    gone = {ids[row] for row in np.load(removed)["rows"].tolist()}
+    truth = pq.read_table(place / "truth.parquet").to_pylist()
+    return {
+        f"planted_{level}": float(
+            np.mean([one["id"] in gone or one["of"] in gone for one in truth if one["jaccard"] >= level])
+        )
+        for level in judge.LEVELS
+    }
