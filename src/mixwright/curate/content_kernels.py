@@ -47,7 +47,7 @@ PREFIXES = (
 #: generic-api-key of gitleaks 8
 NAMES = ("secret", "token", "passw", "apikey", "api_key", "api-key", "access_key", "accesskey", "auth", "credential")
 ENTROPY = 3.5
-#: how far before a quoted token its name may end, and how long the body of a private key may be
+#: how long the name before a quoted token, and the body of a private key, may be
 _NEAR, _KEY = 48, 1 << 14
 
 
@@ -208,6 +208,8 @@ def _six(data: Any, at: Any, low: Any, end: Any, table: Any) -> Any:
             stop += 1
         elif data[stop] == 58:
             double = stop + 1 < end and data[stop + 1] == 58
+            if stop == start and not double:
+                return start, 0
             if not double and (stop + 1 >= end or not table[data[stop + 1]] & HEX):
                 break  # a colon of the sentence
             groups += 1 if size else 0
@@ -351,11 +353,12 @@ def _quoted(data: Any, at: Any, low: Any, end: Any, table: Any, names: Any, name
         assigned = assigned or data[place_] == 61 or data[place_] == 58
     if not assigned:
         return 0
-    first = max(low, before - _NEAR)
-    line = before
-    while line > first and data[line] != 10:
+    while before > low and (data[before] == 34 or data[before] == 39 or data[before] == 93):  # "name"] =
+        before -= 1
+    line = before + 1
+    while line > low and before - line < _NEAR and table[data[line - 1]] & TOKEN:
         line -= 1
-    for begin in range(line, before):
+    for begin in range(line, before + 1):
         for number in range(len(name_offsets) - 1):
             one, two = name_offsets[number], name_offsets[number + 1]
             if begin + two - one > before + 1 or data[begin] | 0x20 != names[one]:

@@ -22,7 +22,7 @@ class ContactsAndSecrets(Signal):
     keys in PEM, and quoted values assigned to a name like ``api_key`` with an entropy of at least 3.5 bits a byte (rules of
     gitleaks 8). None lies over another.
 
-    Cost: 0.5 ms/MB, 2 GB/s.
+    Cost: 0.5 ms/MB, 2 GB/s, without matches; 1.4 ms/MB in HTML manuals with a URL in every 3 kB.
     """
 
     columns = ("urls", "url_ratio", "emails", "phones", "ips", "secrets")
