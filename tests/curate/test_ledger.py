@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mixwright.core.document import document_id
-from mixwright.curate.accounting import Account, check_balance, samples_wanted
+from mixwright.curate.accounting import Account, check_balance, samples_wanted, told_duplicates
 from mixwright.curate.ledger import (
     Failures,
     Twins,
@@ -190,3 +190,17 @@ def test_a_ledger_that_does_not_balance_is_refused(read: int, kept: int, lines: 
         check_balance(account, {"s": 2}, {"s": 1}, {"s": 1})
     with pytest.raises(AssertionError, match="t: rows read"):
         check_balance(Account(RULES), {"t": 2}, {}, {})
+
+
+def test_duplicates_in_numbers() -> None:
+    kinds = ["exact_duplicate"] * 2 + ["near_duplicate"] * 4
+    table = pa.table({
+        "rule": kinds, "cluster": ["a", "a", "a", "b", "c", "c"], "similarity": pa.array([1.0, None, 0.8, 0.95, 1.0, 0.84]),
+    })  # fmt: skip
+    told = told_duplicates(table)
+    assert told["dropped"] == {"exact_duplicate": 2, "near_duplicate": 4}
+    assert (told["clusters"], told["sizes"]) == (3, [[1, 1], [2, 1], [4, 1]])
+    near = told["similarity"]["near_duplicate"]
+    assert (near[16], near[19], sum(near)) == (2, 2, 4)
+    empty = told_duplicates(table.slice(0, 0))
+    assert empty == {"dropped": {}, "clusters": 0, "sizes": [], "similarity": {}}

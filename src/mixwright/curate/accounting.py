@@ -12,13 +12,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mixwright.curate.ledger import Failures
-from mixwright.curate.rules import UNREADABLE
+from mixwright.curate.rules import DUPLICATE, UNREADABLE
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 Counts = NDArray[np.int64]
 #: bins of text lengths in bytes: eight equal ones between powers of two, so that a median is known within 6 %
@@ -182,6 +185,29 @@ def samples_wanted(failures: Sequence[Failures], ids: Any) -> dict[str, list[int
             best = pc.select_k_unstable(pa.table({"id": few}), SAMPLES, [("id", "ascending")]).to_numpy()
             wanted[one.rule] = one.rows[best].tolist()
     return wanted
+
+
+def told_duplicates(table: pa.Table) -> dict[str, Any]:
+    """Of what ``dedup.keep.drops`` drops: ``dropped`` per rule, ``clusters``, ``sizes`` (how many clusters lose 1, 2, 3 to 4, 5
+    to 8 ... rows: [most, clusters]) and ``similarity`` (per rule: rows in each of 20 equal bins from 0 to 1, equal texts
+    left out)."""
+    import pyarrow.compute as pc
+
+    sizes = pc.value_counts(table["cluster"]).field("counts").to_numpy(zero_copy_only=False)
+    powers, clusters = np.unique(np.ceil(np.log2(sizes)).astype(np.int64), return_counts=True)
+    rules = table["rule"].to_numpy()
+    similarity = table["similarity"].cast("double").to_numpy()
+    near = (similarity == similarity) & (rules != DUPLICATE)
+    bins = np.minimum(similarity[near] * 20, 19).astype(np.int64)
+    return {
+        "dropped": {str(rule): int((rules == rule).sum()) for rule in np.unique(rules.astype(str))},
+        "clusters": len(sizes),
+        "sizes": [[1 << int(power), int(count)] for power, count in zip(powers, clusters, strict=True)],
+        "similarity": {
+            str(rule): np.bincount(bins[rules[near] == rule], minlength=20).tolist()
+            for rule in np.unique(rules[near].astype(str))
+        },
+    }
 
 
 def check_balance(account: Account, read: Mapping[str, int], kept: Mapping[str, int], lines: Mapping[str, int]) -> None:

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mixwright.core.errors import DataError
+from mixwright.curate.accounting import told_duplicates
 from mixwright.curate.deciding import Resolved, resolve
 from mixwright.curate.decontaminate import HashSet
 from mixwright.curate.measuring import Measured
@@ -42,6 +43,11 @@ class Judged:
     def rules(self) -> Path:
         """``deciding.Resolved`` as JSON."""
         return self.folder / "rules.json"
+
+    @property
+    def told(self) -> Path:
+        """``accounting.told_duplicates`` as JSON; no file where none were looked for."""
+        return self.folder / "duplicates.json"
 
     def duplicates(self, shard: Shard) -> Path:
         """``index`` (row of the shard), ``rule``, ``kept``, ``similarity``, ``cluster`` of each duplicate; none: no file."""
@@ -125,6 +131,7 @@ def _mark_duplicates(
     from mixwright.curate.dedup.stage import dropped
 
     table = dropped(place.dedup, passing, options.dedup)
+    write_json(out.told, told_duplicates(table))
     orders = table["order"].to_numpy()
     for shard in shards:
         start, stop = np.searchsorted(orders, [shard.order, shard.order + 1]).tolist()

@@ -46,17 +46,24 @@ def report_data(flow: Flow) -> dict[str, Any]:
 
 
 def sources(summary: Mapping[str, Any]) -> dict[str, Any]:
-    """``sources``, ``targets``, ``rules`` and ``samples`` from curation's summary."""
-    first = summary.get("first_dropped", {})
+    """``sources``, ``targets``, ``rules``, ``samples``, ``overlap`` and ``duplicates`` from curation's summary; what is counted
+    per source (``first_dropped``, ``alone``, ``stages``) stands with it."""
+    counted = ("first_dropped", "alone", "stages")
 
     def rows(kind: str) -> list[dict[str, Any]]:
-        return [{"name": name, **row, "first_dropped": first.get(name, {})} for name, row in summary[kind].items()]
+        of = {key: summary.get(key, {}) for key in counted}
+        return [
+            {"name": name, **row, **{key: of[key].get(name, [] if key == "stages" else {}) for key in counted}}
+            for name, row in summary[kind].items()
+        ]
 
     return {
         "sources": rows("sources"),
         "targets": rows("targets"),
         "rules": summary["rules"],
         "samples": summary.get("samples", []),
+        "overlap": summary.get("overlap", []),
+        "duplicates": summary.get("duplicates"),
     }
 
 
