@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 
 from mixwright.core.document import COLUMNS, document_id
 from mixwright.core.errors import DataError, StudyError
+from mixwright.curate.dedup.options import Exact
 from mixwright.curate.dedup.options import Options as DedupOptions
-from mixwright.curate.pipeline import Bounds, Options, decide_and_write, measuring_key
+from mixwright.curate.pipeline import Bounds, Options, decide_and_write, estimate, measuring_key
 from mixwright.engine.local import LocalEngine
 from mixwright.store.artifact import Workspace
 from mixwright.store.documents import SourceOptions
@@ -215,14 +216,15 @@ def test_interrupted_before_what_comes_last(
     base, sources, targets = small
     _, whole = run(base, sources, targets, RULES, work="whole")
     room = importlib.import_module(f"mixwright.curate.{module}")
-    real = room.write_json
+    name = "write_atomic" if module == "writing" else "write_json"
+    real = getattr(room, name)
 
     def stop(path: Path, value: Any) -> None:
         if path.as_posix().endswith(file):
             raise KeyboardInterrupt
         real(path, value)
 
-    monkeypatch.setattr(room, "write_json", stop)
+    monkeypatch.setattr(room, name, stop)
     with pytest.raises(KeyboardInterrupt):
         run(base, sources, targets, RULES, engine=Counting())
     monkeypatch.undo()
@@ -331,3 +333,89 @@ def test_options_survive_json() -> None:
     again = Options.from_dict(json.loads(json.dumps(options.to_dict())))
     assert again == options
     assert list(again.rules) == ["words", "chars"]
+
+
+def test_ten_thousand_files_are_few_shards(tmp_path: Path) -> None:
+    folder = tmp_path / "many files"
+    folder.mkdir()
+    for number in range(10_000):
+        (folder / f"{number % 100} of {number}\n.txt").write_text(f"text number {number}")
+    engine = Counting()
+    summary, draft = run(tmp_path, {"many": SourceOptions("many files")}, {}, Options(), engine=engine)
+    assert engine.names == ["many/00000", "write many/00000"]
+    assert summary["sources"]["many"]["kept"]["documents"] == summary["sources"]["many"]["files"] == 10_000
+    kept = rows(draft.path / "documents/many")
+    assert len({row["id"] for row in kept}) == 10_000
+    assert kept[0]["id"] == document_id("many", "0 of 0\n.txt", 0)
+
+
+def test_lines_of_a_file_that_is_cut_keep_their_numbers(tmp_path: Path) -> None:
+    texts = [f"text {number} " + "x" * (number % 90) for number in range(400)]
+    given = {"s": jsonl(tmp_path / "s.jsonl", texts)}
+    engine = Counting()
+    _, whole = run(tmp_path, given, {}, Options(rules={"chars": Bounds(30)}), work="whole")
+    _, cut = run(tmp_path, given, {}, Options(rules={"chars": Bounds(30)}, shard="3kB"), work="cut", engine=engine)
+    assert len(engine.names) > 10
+    for part in ("documents/s", "ledger"):
+        one, many = rows(whole.path / part), rows(cut.path / part)
+        assert one == many
+    assert [row["row"] for row in rows(cut.path / "ledger")] == [n for n, text in enumerate(texts, 1) if len(text) < 30]
+
+
+def test_instruction_rows_keep_both_halves(tmp_path: Path) -> None:
+    lines = [{"q": "What is it?", "hint": "short", "a": f"It is {n}, write to a{n}@example.org."} for n in range(3)]
+    (tmp_path / "qa.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    given = {"qa": SourceOptions("qa.jsonl", prompt=("q", "hint"), response="a")}
+    _, draft = run(tmp_path, given, {}, Options(rewrite={"mask": {}}))
+    kept = rows(draft.path / "documents/qa")
+    assert [tuple(row)[-2:] for row in kept] == [("prompt", "response")] * 3
+    assert [row["prompt"] for row in kept] == ["What is it?\nshort"] * 3
+    assert [row["response"] for row in kept] == [f"It is {n}, write to <email>." for n in range(3)]
+    assert [row["text"] for row in kept] == [f"{row['prompt']}\n{row['response']}" for row in kept]
+    assert [row["mask_emails"] for row in rows(measured_of(draft) / "signals/qa")] == [1, 1, 1]
+
+
+def test_what_an_earlier_run_kept_is_dropped(tmp_path: Path) -> None:
+    first = {"old": jsonl(tmp_path / "old.jsonl", ["a text that is there", "another one of these"])}
+    _, earlier = run(tmp_path, first, {}, Options(), work="first")
+    second = {"new": jsonl(tmp_path / "new.jsonl", ["a text that is there", "a new text"])}
+    options = Options(dedup=DedupOptions(against=(str(earlier.path),)))
+    summary, draft = run(tmp_path, second, {}, options, work="second")
+    assert [row["text"] for row in rows(draft.path / "documents/new")] == ["a new text"]
+    line = rows(draft.path / "ledger")[0]
+    assert line["rules"] == ["earlier_run"]
+    assert line["duplicate_of"] == document_id("old", "old.jsonl", 0)
+    assert summary["sources"]["new"]["dropped"]["earlier_run"] == 1
+
+
+def test_duplicates_by_a_field(tmp_path: Path) -> None:
+    lines = [{"text": f"text {n}", "url": f"u{n % 2}"} for n in range(4)]
+    (tmp_path / "s.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    options = Options(dedup=DedupOptions(exact=Exact("url"), prefer="first"))
+    _, draft = run(tmp_path, {"s": SourceOptions("s.jsonl")}, {}, options)
+    assert [row["text"] for row in rows(draft.path / "documents/s")] == ["text 0", "text 1"]
+
+
+def test_workers_that_memory_has_room_for() -> None:
+    from mixwright.curate.pipeline import _engine
+
+    assert _engine(LocalEngine(8), Options()) == LocalEngine(8, "threads")
+    assert _engine(LocalEngine(8), Options(memory="1.5GB")) == LocalEngine(3, "threads")
+    assert _engine(LocalEngine(8), Options(memory="10MB")) == LocalEngine(1, "threads")
+    assert _engine(HERE, Options()) == HERE
+
+
+def test_a_file_that_changes_in_between_is_told(tmp_path: Path) -> None:
+    given = {"s": jsonl(tmp_path / "s.jsonl", ["one", "two", "three"])}
+    _, draft = run(tmp_path, given, {}, Options())
+    (tmp_path / "s.jsonl").write_text('{"text": "one"}\n')
+    again = Workspace(tmp_path / "work").draft("curate", "again")
+    with pytest.raises(DataError, match="s/00000: other rows are read than were measured"):
+        decide_and_write(measured_of(draft), given, {}, Options(), base=tmp_path, draft=again, engine=HERE)
+
+
+def test_costs_are_known_before(small: Small) -> None:
+    base, sources, targets = small
+    assert set(estimate(sources, targets, RULES, base)) == {*sources, *targets}
+    model = Options(measure={"perplexity": {"model": "folder"}})
+    assert estimate(sources, targets, model, base)["zoo"] > 100 * estimate(sources, targets, RULES, base)["zoo"]

@@ -147,7 +147,7 @@ def measure_shard(
     with contextlib.ExitStack() as stack:
         out = _Files.open(part, place, signals, Options.from_dict(options), watch, stack)
         whole, before = max(1, part.size), 0
-        for batch, changed in part.counted_batches(BATCH):
+        for batch, changed in part.counted_batches(BATCH, meta=out.keys is not None):
             out.add(batch, changed)
             before += int(batch.texts.nbytes)
             progress(min(1.0, before / whole), documents=out.rows + out.bad, megabytes=round(out.bytes / 1e6, 1))

@@ -28,6 +28,7 @@ from mixwright.engine.local import LocalEngine
 from mixwright.engine.task import Engine, Task
 from mixwright.store.artifact import Draft, content_key, file_hash, read_json, write_atomic, write_json
 from mixwright.store.documents import SourceOptions, find_files, fingerprint
+from mixwright.store.pieces import units
 
 __all__ = ["Bounds", "Options", "curate", "decide_and_write", "estimate", "fingerprint", "measure", "measuring_key"]
 
@@ -37,6 +38,8 @@ MEASURED = "mixwright/measured/1"
 OnProgress = Callable[[str, float, dict[str, Any]], None]
 #: megabytes a second one core reads and measures, and reads and writes, for the cost of a task
 _MEASURED_MB, _WRITTEN_MB = 100.0, 200.0
+#: bytes the process takes that starts the workers, and a worker: a row group of 100 MB as it is decoded, batches, writers
+_OWN_BYTES, _WORKER_BYTES = 300_000_000, 400_000_000
 #: the least time between two messages of one source, seconds
 _SAID_EVERY = 0.2
 #: options that only deciding needs: changing them measures nothing again
@@ -227,6 +230,7 @@ def decide_and_write(
     _run(_engine(engine, options), [_writing(shard, common) for shard in waiting], told)
     account = _balanced(plan, out, counted, options)
     summary = _summary({**sources, **targets}, plan, options, account)
+    summary["duplicates"] = read_json(out.judged.told) if out.judged.told.is_file() else None
     write_json(draft.path / "summary.json", summary)
     report("decide", 1.0, {})
     return summary
@@ -258,11 +262,16 @@ def _warm(place: Measured, options: Options, report: OnProgress) -> None:
 
 
 def estimate(sources: Named, targets: Named, options: Options, base: Path) -> dict[str, float]:
-    """CPU-seconds per source and target, from the sizes of files alone."""
-    del options
-    both = {**sources, **targets}
-    sizes = {name: sum(file.bytes for file in find_files(given, base)[0]) for name, given in both.items()}
-    return {name: size / 1e6 * (1 / _MEASURED_MB + 1 / _WRITTEN_MB) for name, size in sizes.items()}
+    """CPU-seconds per source and target, from the sizes of its files alone: measuring, writing, and what models score."""
+    from mixwright.curate.scoring import scored_entries, scoring_cost
+
+    scored = len(scored_entries(options))
+    found = {}
+    for name, given in {**sources, **targets}.items():
+        files = find_files(given, base)[0]
+        size = sum(piece.size for unit in units(files, 1 << 40) for piece in unit)
+        found[name] = size / 1e6 * (1 / _MEASURED_MB + 1 / _WRITTEN_MB) + scored * scoring_cost(size)
+    return found
 
 
 def _check_names(sources: Named, targets: Named) -> None:
@@ -291,11 +300,16 @@ def _prepare(place: Measured, options: Options, base: Path) -> None:
 
 
 def _engine(engine: Engine, options: Options) -> Engine:
-    """Threads where every signal lets other threads work and is our own; the engine as given elsewhere."""
+    """Threads where every signal lets other threads work and is our own, the engine as given elsewhere; of local workers
+    only as many as ``options.memory`` has room for."""
     if not isinstance(engine, LocalEngine):
         return engine
+    workers = engine.workers
+    if options.memory is not None:
+        room = (bytes_of(options.memory, "curate.memory") - _OWN_BYTES) // _WORKER_BYTES
+        workers = max(1, min(engine.slots, room))
     outside = bool(options.signals) or any(entry.kind.holds_gil for entry in options.measured)
-    return engine if outside else dataclasses.replace(engine, kind="threads")
+    return LocalEngine(workers, engine.kind if outside else "threads")
 
 
 def _measuring(shard: Shard, common: Mapping[str, Any], watch: bool) -> Task:

@@ -68,10 +68,15 @@ def scoring_tasks(
                 "options": dict(entry.options), "prepared": str((prepared / entry.name).resolve()),
                 "out": str(place(draft, shard, entry.name).resolve()), "cache": str(cache.resolve()),
             }  # fmt: skip
-            cost = shard.size / 1e6 / _MB_PER_SECOND
+            cost = scoring_cost(shard.size)
             name = f"{shard.name}.{entry.name}"
             tasks.append(Task(name, "mixwright.curate.scoring:score_shard", arguments, cost, threads=threads, gpus=1))
     return tasks
+
+
+def scoring_cost(size: int) -> float:
+    """About how many CPU-seconds a model of 100M parameters takes for ``size`` bytes of text."""
+    return size / 1e6 / _MB_PER_SECOND
 
 
 def score_shard(

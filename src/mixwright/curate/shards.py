@@ -52,16 +52,19 @@ class Shard:
         """About how many bytes of text it holds."""
         return sum(piece.size for piece in self.pieces)
 
-    def batches(self, size: int = 1 << 20) -> Iterator[RowBatch]:
-        """Its rows, in order, about ``size`` bytes of text at a time; raises as ``read_batches``."""
-        for batch, _ in self.counted_batches(size):
+    def batches(self, size: int = 1 << 20, *, meta: bool = False) -> Iterator[RowBatch]:
+        """Its rows, in order, about ``size`` bytes of text at a time; raises as ``read_batches``. Other fields come with
+        ``meta`` alone: making JSON of them takes longer than reading the text."""
+        for batch, _ in self.counted_batches(size, meta=meta):
             yield batch
 
-    def counted_batches(self, size: int = 1 << 20) -> Iterator[tuple[RowBatch, dict[str, Floats]]]:
+    def counted_batches(
+        self, size: int = 1 << 20, *, meta: bool = False
+    ) -> Iterator[tuple[RowBatch, dict[str, Floats]]]:
         """``batches``, and what rewriting changed in each text: column -> ``(n,)``."""
-        rewriter = rewriters(self.rewrite)
+        rewriter, most = rewriters(self.rewrite), self.max_inflation
         for piece, first in zip(self.pieces, self.first_rows, strict=True):
-            for batch in read_batches(piece, self.given, first_row=first, size=size, max_inflation=self.max_inflation):
+            for batch in read_batches(piece, self.given, first_row=first, size=size, meta=meta, max_inflation=most):
                 yield _rewritten(batch, rewriter) if rewriter.steps else (batch, {})
 
     def to_dict(self) -> dict[str, Any]:
@@ -83,11 +86,8 @@ class Shard:
 
 def _rewritten(batch: RowBatch, rewriter: Rewriter) -> tuple[RowBatch, dict[str, Floats]]:
     texts, counts = rewriter.apply(batch.texts)
-    halves = {
-        name: None if column is None else rewriter.apply(column)[0]
-        for name, column in (("prompts", batch.prompts), ("responses", batch.responses))
-    }
-    return dataclasses.replace(batch, texts=texts, **halves), counts
+    halves = [None if column is None else rewriter.apply(column)[0] for column in (batch.prompts, batch.responses)]
+    return dataclasses.replace(batch, texts=texts, prompts=halves[0], responses=halves[1]), counts
 
 
 def cut(
@@ -98,7 +98,7 @@ def cut(
     Cost: reading the line feeds of plain JSONL files larger than a shard, some GB/s.
     """
     shards, size = [], bytes_of(options.shard, "curate.shard")
-    for number, pieces in enumerate(units(files, given, size)):
+    for number, pieces in enumerate(units(files, size)):
         shards.append(
             Shard(
                 name,

@@ -7,6 +7,7 @@ It leaves ``documents/<domain>/<order>.parquet`` (of a target ``targets/<name>/<
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,7 +34,7 @@ from mixwright.curate.measuring import BATCH, WORK, Measured
 from mixwright.curate.rules import DUPLICATE, EARLIER, LINES, NEAR, SEMANTIC, UNREADABLE, Options
 from mixwright.curate.shards import Shard
 from mixwright.engine.task import Progress
-from mixwright.store.artifact import read_json, write_json
+from mixwright.store.artifact import read_json, write_atomic
 from mixwright.store.documents import Unreadable, document_schema
 from mixwright.store.parquet import BatchWriter
 
@@ -72,7 +73,9 @@ class Curated:
 
 
 def write_shard(progress: Progress, *, shard: Mapping[str, Any], measured: str, folder: str) -> dict[str, Any]:
-    """Write the documents and the ledger of one shard; returns ``kept``, ``lines`` of the ledger, and its ``account``.
+    """Write the documents and the ledger of one shard; returns how many it ``kept``, and ``lines`` of the ledger.
+
+    Its marker holds the shard's ``account`` beside.
 
     Memory: a decoded row group or the largest row, a few batches, and two row groups of documents.
     """
@@ -85,8 +88,8 @@ def write_shard(progress: Progress, *, shard: Mapping[str, Any], measured: str, 
     )
     lines = _write_ledger(out.ledger(part), verdict, texts, account)
     facts = {"kept": documents, "lines": lines, "account": account.to_dict()}
-    write_json(out.marker(part), facts)
-    return facts
+    write_atomic(out.marker(part), json.dumps(facts))  # many numbers: in one line it is ten times as fast
+    return {"kept": documents, "lines": lines}
 
 
 @dataclass(frozen=True)
@@ -184,7 +187,7 @@ class _Texts:
         at, schema = 0, _schema(self.shard)
         with contextlib.ExitStack() as stack:
             writer = stack.enter_context(BatchWriter(path, schema, repeated=_REPEATED)) if kept.any() else None
-            for batch in self.shard.batches(BATCH):
+            for batch in self.shard.batches(BATCH, meta=True):
                 stop = at + len(batch.rows)
                 self._check(batch, at, stop)
                 mine = kept[at:stop]
@@ -234,19 +237,16 @@ def _documents(
     """The kept rows of a batch, which are those from ``at`` on of the shard, as documents."""
     import pyarrow as pa
 
-    mine, count = pa.array(kept), int(kept.sum())
-
-    def own(name: str) -> pa.Array:
-        return rows[name].slice(at, len(kept)).combine_chunks().filter(mine)
-
+    count = len(kept)
+    own = rows.slice(at, count).combine_chunks()
     values = {
-        "id": lambda: own("id"), "text_hash": lambda: own("text_hash"),
-        "source": lambda: pa.repeat(pa.scalar(shard.source, pa.string()), count),
-        "domain": lambda: pa.repeat(pa.scalar(shard.domain, pa.string()), count),
-        "text": lambda: batch.texts.filter(mine), "meta": lambda: batch.meta.filter(mine),
-        "prompt": lambda: batch.prompts.filter(mine), "response": lambda: batch.responses.filter(mine),
+        "id": own["id"].combine_chunks(), "text_hash": own["text_hash"].combine_chunks(),
+        "source": pa.repeat(pa.scalar(shard.source, pa.string()), count),
+        "domain": pa.repeat(pa.scalar(shard.domain, pa.string()), count),
+        "text": batch.texts, "meta": batch.meta, "prompt": batch.prompts, "response": batch.responses,
     }  # fmt: skip
-    return pa.record_batch([values[one.name]().cast(one.type) for one in schema], schema=schema)
+    made = pa.record_batch([values[one.name].cast(one.type) for one in schema], schema=schema)
+    return made if kept.all() else made.filter(pa.array(kept))
 
 
 def _write_ledger(path: Path, verdict: Verdict, texts: _Texts, account: Account) -> int:
