@@ -105,7 +105,7 @@ def test_any_lines_in_any_pieces(tmp_path: Path, content: list[bytes], cut: int,
     source = SourceOptions("a.jsonl")
     files, _ = find_files(source, tmp_path)
     read, before = [], 0
-    for piece in [piece for unit in units(files, source, cut) for piece in unit]:
+    for piece in [piece for unit in units(files, cut) for piece in unit]:
         first = before_piece(b"\n".join(content), piece)
         for one in read_batches(piece, source, first_row=first, size=size):
             read += sorted([*one.rows.tolist(), *(bad.row for bad in one.unreadable)])
@@ -224,7 +224,7 @@ def test_utf8_is_told_value_by_value(values: list[bytes | None], start: int) -> 
 def test_how_much_is_read(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text('{"text":"x"}\n' * 1000)
     (file,), _ = find_files(SourceOptions("."), tmp_path)
-    (piece,) = units([file], SourceOptions("."), 1 << 20)[0]
+    (piece,) = units([file], 1 << 20)[0]
     assert [one.read for one in read_batches(piece, SourceOptions("."), size=500)][-1] == piece.size == file.bytes
 
 

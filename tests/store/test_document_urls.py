@@ -43,7 +43,7 @@ def same(here: Path, url: str) -> None:
         assert everything(NOWHERE, f"{url}/{path}") == everything(here, path), path
     given = SourceOptions(f"{url}/in")
     files, _ = find_files(given, NOWHERE)
-    pieces = [piece for unit in units(files, given, 2000) for piece in unit]
+    pieces = [piece for unit in units(files, 2000) for piece in unit]
     assert len(pieces) > 10, "ranges of bytes and row groups"
     told = [Piece.from_dict(json.loads(json.dumps(piece.to_dict()))) for piece in pieces]
     assert told == pieces

@@ -242,7 +242,7 @@ def test_every_line_is_in_one_piece(
     content = lines(rows) + b"\n"
     file.write_bytes(content if last_ends else content.rstrip(b"\n"))
     found, _ = find_files(SourceOptions(str(file)), Path())
-    pieces = [piece for unit in units(found, SourceOptions("-"), size) for piece in unit]
+    pieces = [piece for unit in units(found, size) for piece in unit]
     read = [(piece, row) for piece in pieces for row in read_piece(piece, SourceOptions("-"))]
     assert [row.text for _, row in read if isinstance(row, Row)] == rows
     before = [row.row + (count_lines(piece) if piece.stop else 0) for piece, row in read]

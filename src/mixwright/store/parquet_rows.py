@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
 #: bytes read from a file at once, here and behind a URL
 _BUFFER, _RANGE = 1 << 20, 8 << 20
-#: rows decoded at once; where a column has a dictionary, one long value may stand for every row
-_MOST_ROWS, _MOST_REPEATED = 16_384, 1024
+#: rows decoded to see how long they are, where the footer says that they are short
+_FEW_ROWS = 1024
 #: rows that a group may claim whatever its size, since nulls and repetitions take next to nothing
 _FREE_ROWS = 1 << 24
 #: unreadable rows told at once
@@ -59,11 +59,9 @@ def parquet_batches(piece: Piece, given: SourceOptions, *, size: int, meta: bool
 
     Raises DataError if the file cannot be opened or has no column of strings of that name.
     """
-    import pyarrow as pa
-
     try:
         table = _opened(piece)
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+    except _damage() as error:
         reason = f"the file is not Parquet, or is truncated ({_first_line(error)})"
         yield nothing(piece.file.name, [Unreadable(piece.file.name, 1, reason)], given, meta=meta)
         return
@@ -123,9 +121,8 @@ def _group(reader: _Reader, group: int, first: int) -> Iterator[RowBatch]:
     if bomb is not None:
         yield from _damaged(reader, f"row group {group} {bomb}", first, about.num_rows)
         return
-    count, done = _rows_at_once(reader, about), 0
-    beside = _Beside(reader, group, count) if reader.others else None
-    found = _Decoded(reader, group, count, reader.fields)
+    found, done = _begun(reader, group), 0
+    beside = _Beside(reader, group, found.count) if reader.others else None
     while (batch := found.next()) is not None:
         others = beside.next(batch.num_rows) if beside is not None else None
         yield _as_rows(reader, batch, first + done, others)
@@ -139,42 +136,47 @@ class _Decoded:
     """Some columns of a row group, ``count`` rows at a time, up to its end or ``failure``."""
 
     def __init__(self, reader: _Reader, group: int, count: int, columns: Sequence[str]) -> None:
-        self._reader, self.failure = reader, ""
+        self._reader, self.count, self.failure = reader, count, ""
         self._batches = reader.table.iter_batches(count, row_groups=[group], columns=list(columns), use_threads=False)
 
     def next(self) -> pa.RecordBatch | None:
         """The next rows; None at the end and where what comes is damaged. Raises DataError if the system cannot read."""
-        import pyarrow as pa
-
         try:
             return next(self._batches, None)
-        except (OSError, pa.ArrowException) as error:
+        except _damage() as error:
             _refuse(self._reader.piece.file.place, error)
             self.failure = _first_line(error)
             return None
 
 
-def _columns(reader: _Reader, about: Any) -> list[Any]:
-    """What the group's metadata says of the text columns."""
-    names = [reader.table.schema.column(n).path for n in range(about.num_columns)]
-    return [about.column(names.index(field)) for field in reader.fields if field in names]
+def _begun(reader: _Reader, group: int) -> _Decoded:
+    """The text of a row group, about a batch at a time.
+
+    What the footer says of single columns is not asked for: where it is damaged, asking ends the process (pyarrow 26).
+    So a dictionary, of which one long value may stand for every row, is found by decoding few rows first.
+    """
+    about = reader.table.metadata.row_group(group)
+    count = max(1, about.num_rows * reader.size // max(1, about.total_byte_size))
+    if min(count, about.num_rows) > _FEW_ROWS:
+        few = _Decoded(reader, group, _FEW_ROWS, reader.fields).next()
+        count = min(count, max(1, _FEW_ROWS * reader.size // max(1, 0 if few is None else few.nbytes)))
+    return _Decoded(reader, group, int(count), reader.fields)
 
 
-def _rows_at_once(reader: _Reader, about: Any) -> int:
-    columns = _columns(reader, about)
-    held = sum(max(0, column.total_uncompressed_size) for column in columns)
-    most = _MOST_REPEATED if any(column.has_dictionary_page for column in columns) else _MOST_ROWS
-    return int(min(most, max(1, about.num_rows * reader.size // max(1, held))))
+def _damage() -> tuple[type[Exception], ...]:
+    """What pyarrow raises for bytes that are no Parquet."""
+    import pyarrow as pa
+
+    return (pa.ArrowException, OSError, RuntimeError, ValueError)
 
 
 def _bomb(reader: _Reader, about: Any) -> str | None:
     """Why a row group is not even begun: it claims more than anybody packs into so few bytes."""
-    for column in _columns(reader, about):
-        packed, unpacked = max(1, column.total_compressed_size), column.total_uncompressed_size
-        if unpacked > reader.limits.most(packed):
-            return f"says it unpacks to {unpacked:,} bytes, {reader.limits.inflated(packed)}"
-        if about.num_rows > max(_FREE_ROWS, reader.limits.inflation * packed):
-            return f"says it holds {about.num_rows:,} rows in {packed:,} bytes"
+    packed, unpacked, rows = reader.piece.file.bytes, about.total_byte_size, about.num_rows
+    if unpacked > reader.limits.most(packed):
+        return f"says it unpacks to {unpacked:,} bytes, {reader.limits.inflated(packed)}"
+    if rows > max(_FREE_ROWS, reader.limits.inflation * packed):
+        return f"says it holds {rows:,} rows in {packed:,} bytes"
     return None
 
 

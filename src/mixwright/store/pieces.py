@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-from mixwright.store.documents import SourceFile, SourceOptions
+from mixwright.store.documents import SourceFile
 from mixwright.store.streams import COMPRESSED, Meter, raw
 
 #: files behind URLs that are asked for at once
@@ -48,12 +48,12 @@ class Piece:
         return cls(file, values["start"], values["stop"], values["size"])
 
 
-def units(files: Sequence[SourceFile], given: SourceOptions, size: int) -> list[tuple[Piece, ...]]:
+def units(files: Sequence[SourceFile], size: int) -> list[tuple[Piece, ...]]:
     """All pieces of ``files``, in order, in groups of about ``size`` bytes of text; large files make several."""
     found: list[tuple[Piece, ...]] = []
     group: list[Piece] = []
     held = 0
-    for pieces in _all_pieces(files, given, size):
+    for pieces in _all_pieces(files, size):
         for piece in pieces:
             if group and held + piece.size > _SLACK * size:
                 found.append(tuple(group))
@@ -63,20 +63,20 @@ def units(files: Sequence[SourceFile], given: SourceOptions, size: int) -> list[
     return [*found, tuple(group)] if group else found
 
 
-def _all_pieces(files: Sequence[SourceFile], given: SourceOptions, size: int) -> Iterator[list[Piece]]:
+def _all_pieces(files: Sequence[SourceFile], size: int) -> Iterator[list[Piece]]:
     """The pieces of each file; what stands at the end of Parquet files behind URLs is asked for many at a time."""
     if all(file.place.path is not None for file in files):
-        yield from (_pieces(file, given, size) for file in files)
+        yield from (_pieces(file, size) for file in files)
         return
     with ThreadPoolExecutor(_REQUESTS) as pool:
-        yield from pool.map(lambda file: _pieces(file, given, size), files)
+        yield from pool.map(lambda file: _pieces(file, size), files)
 
 
-def _pieces(file: SourceFile, given: SourceOptions, size: int) -> list[Piece]:
+def _pieces(file: SourceFile, size: int) -> list[Piece]:
     packed = file.format == "parquet" or file.url.lower().endswith(tuple(COMPRESSED))
     about = file.bytes * _INFLATED if packed else file.bytes
     if file.format == "parquet" and about > size:
-        return _row_groups(file, given, size)
+        return _row_groups(file, size)
     if packed or file.format == "text" or about <= size:
         return [Piece(file, size=about)]
     count = -(-file.bytes // size)
@@ -84,7 +84,7 @@ def _pieces(file: SourceFile, given: SourceOptions, size: int) -> list[Piece]:
     return [Piece(file, start, stop, stop - start) for start, stop in itertools.pairwise(cuts)]
 
 
-def _row_groups(file: SourceFile, given: SourceOptions, size: int) -> list[Piece]:
+def _row_groups(file: SourceFile, size: int) -> list[Piece]:
     """Row groups in runs of about ``size``; a file that cannot be opened is one piece, and reading it says why."""
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -92,15 +92,11 @@ def _row_groups(file: SourceFile, given: SourceOptions, size: int) -> list[Piece
     whole = [Piece(file, size=file.bytes * _INFLATED)]
     try:
         about = pq.read_metadata(file.place.path or file.place.file())
-        names = about.schema.names
-    except (OSError, pa.ArrowException, UnicodeDecodeError):
+    except (OSError, pa.ArrowException, RuntimeError, ValueError):
         return whole
-    if any(names.count(field) != 1 for field in given.fields):
-        return whole
-    columns = [names.index(field) for field in given.fields]
     pieces, first, held = [], 0, 0
     for number in range(about.num_row_groups):
-        held += sum(max(0, about.row_group(number).column(column).total_uncompressed_size) for column in columns)
+        held += max(0, about.row_group(number).total_byte_size)
         if held >= size or number == about.num_row_groups - 1:
             pieces.append(Piece(file, first, number + 1, held))
             first, held = number + 1, 0

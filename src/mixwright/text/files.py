@@ -88,7 +88,7 @@ def tokenize_files(
     files = _find(paths, text, format, out.resolve())
     with Workspace(out).lock():
         facts = tokenizers.adopt(str(tokenizer), Path(), out / ".tokenizer.json")
-        groups = units(files, SourceOptions("-", text=text), shard_bytes)
+        groups = units(files, shard_bytes)
         keys = [_key(group, text, facts, shard_bytes) for group in groups]
         whole = content_key(keys)
         if (out / MANIFEST).is_file():
