@@ -39,6 +39,9 @@ process:
   - character_repetition_filter: {rep_len: 5, min_ratio: 0.0, max_ratio: 0.4}
   - word_repetition_filter: {lang: en, rep_len: 3, max_ratio: 0.2, num_proc: 4}
   - language_id_score_filter: {lang: [en, zh], min_score: 0.2}
+  - token_num_filter: {hf_tokenizer: models/words, min_num: 10, max_num: 4000}
+  - stopwords_filter: {lang: en, min_ratio: 0.3}
+  - flagged_words_filter: {lang: pt-br, max_ratio: 0.01, flagged_words_dir: lists}
   - perplexity_filter: {lang: en, max_ppl: 1500}
   - llm_perplexity_filter: {hf_model: models/small, min_score: 20, max_score: 1000}
   - instruction_following_difficulty_filter: {hf_model: models/small, min_score: 0.2, max_score: 0.9}
@@ -93,6 +96,9 @@ def test_the_section_is_valid_and_says_the_same(tmp_path) -> None:
         "character_repetition_filter": "0 <= char_5gram.char_ngram_repetition <= 0.4",
         "word_repetition_filter": "0 <= word_3gram.word_ngram_repetition <= 0.2",
         "language_id_score_filter": 'lang_score >= 0.2 and lang in ("en", "zh")',
+        "token_num_filter": "10 <= tokens <= 4000",
+        "stopwords_filter": "0.3 <= stopwords_en.word_list_ratio",
+        "flagged_words_filter": "flagged_words_pt_br.word_list_ratio <= 0.01",
         "llm_perplexity_filter": "20 <= lm_perplexity <= 1000",
         "instruction_following_difficulty_filter": "0.2 <= ifd_loss <= 0.9",
         "text_length_filter#2": "30 <= chars",
@@ -108,6 +114,8 @@ def test_the_section_is_valid_and_says_the_same(tmp_path) -> None:
 @pytest.mark.parametrize(
     ("operator", "reason"),
     [
+        ({"stopwords_filter": {"tokenization": True}}, "sentencepiece"),
+        ({"flagged_words_filter": {"use_words_aug": True}}, "side by side"),
         ({"words_num_filter": {"tokenization": True}}, "sentencepiece"),
         ({"alphanumeric_filter": {"tokenization": True}}, "Hugging Face"),
         ({"language_id_score_filter": {"lang": "tlh"}}, "knows no language tlh"),

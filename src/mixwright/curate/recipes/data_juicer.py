@@ -238,6 +238,31 @@ def _language(given: _Given) -> _Part:
     return _Part(f"lang_score >= {_plain(least)}{which}", {"language": {"lowercase": True}}, notes=(note,))
 
 
+def _token_num(given: _Given) -> _Part:
+    name = str(given.take("hf_tokenizer", "EleutherAI/pythia-6.9b-deduped"))
+    note = f"tokenizer: {name} must be a local folder with a tokenizer.json"
+    return _Part(
+        _within(given, "tokens", ("min_num", "max_num"), 10, math.inf), {"tokens": {"tokenizer": name}}, notes=(note,)
+    )
+
+
+def _word_list(which: str, folder: str, low: float, high: float) -> Callable[[_Given], _Part]:
+    def converted(given: _Given) -> _Part:
+        language = str(given.take("lang", "en"))
+        given.only("tokenization", False, "counts the pieces of a sentencepiece model, which no signal here does")
+        given.only("use_words_aug", False, "joins words that stand side by side; write such phrases into the list")
+        given.take("words_aug_group_sizes", None)
+        given.take("words_aug_join_char", None)
+        name = f"{which}_{''.join(letter if letter.isalnum() else '_' for letter in language)}"
+        place = given.take(folder, "its assets")
+        measure = {name: {"signal": "word_list", "path": f"{name}.txt"}}
+        notes = (f"write its words for {language} ({which}*.json in {place}) into {name}.txt, one a line", _WORDS)
+        keep = _within(given, f"{name}.word_list_ratio", ("min_ratio", "max_ratio"), low, high)
+        return _Part(keep, measure, notes=notes)
+
+    return converted
+
+
 def _llm_perplexity(given: _Given) -> _Part:
     model, most = _model(given)
     given.only("query_template", None, "scores a text behind a query: use ifd, and its column ifd_answer_loss")
@@ -338,6 +363,9 @@ _OPERATORS: Mapping[str, Callable[[_Given], _Part]] = {
     "character_repetition_filter": _repetition("char"),
     "word_repetition_filter": _repetition("word"),
     "language_id_score_filter": _language,
+    "token_num_filter": _token_num,
+    "stopwords_filter": _word_list("stopwords", "stopwords_dir", 0.3, math.inf),
+    "flagged_words_filter": _word_list("flagged_words", "flagged_words_dir", -math.inf, 0.045),
     "llm_perplexity_filter": _llm_perplexity,
     "instruction_following_difficulty_filter": _ifd,
     "document_deduplicator": _exact,
