@@ -12,7 +12,7 @@ import pytest
 from dedup_for_tests import HERE, check_promises, found, jaccard, noted, planted, shards
 
 from mixwright.core.errors import DataError, StudyError
-from mixwright.curate.dedup import stage
+from mixwright.curate.dedup import near, stage
 from mixwright.curate.dedup.options import Near, Options
 from mixwright.curate.dedup.verify import write_sets
 from mixwright.engine.local import LocalEngine
@@ -75,8 +75,8 @@ def test_workers_and_memory_change_no_byte(tmp_path: Path) -> None:
 
 
 def test_small_memory_means_many_tasks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stage, "_ENTRY", 1 << 15)
-    monkeypatch.setattr(stage, "_PAIR", 1 << 22)
+    monkeypatch.setattr(near, "_ENTRY", 1 << 15)
+    monkeypatch.setattr(near, "_PAIR", 1 << 22)
     texts = planted(5)
     _, lines = found(tmp_path, {"a": spread(texts, 3)}, Options(near=True), memory=1 << 22)
     check_promises(texts, lines, 0.8)
@@ -121,7 +121,7 @@ def test_stopped_anywhere_it_goes_on_and_leaves_the_same(tmp_path: Path) -> None
         else:
             steps += one.done
             break
-    assert steps == whole.done == 5
+    assert steps == whole.done == 6
     assert files(tmp_path / "stopped") == files(tmp_path / "whole")
 
 
@@ -210,13 +210,13 @@ def test_a_copy_of_a_near_duplicate_names_what_is_kept(tmp_path: Path) -> None:
 def test_a_template_is_compared_with_its_best_ranked_texts(tmp_path: Path) -> None:
     head = " ".join(f"w{n}" for n in range(100))
     texts = [f"{head} {'x' * (n % 7 + 1)}{n}" for n in range(60)]
-    near = Near(representatives=4)
-    counts, lines = found(tmp_path / "1", {"a": spread(texts, 3)}, Options(near=near))
+    few = Near(representatives=4)
+    counts, lines = found(tmp_path / "1", {"a": spread(texts, 3)}, Options(near=few))
     assert counts["largest"] == 60
     assert counts["capped"] > 0
     assert counts["candidates"] < 60 * 59 / 2
     assert len(lines) == 59
-    other = found(tmp_path / "2", {"a": spread(texts[::-1], 2)}, Options(near=near))
+    other = found(tmp_path / "2", {"a": spread(texts[::-1], 2)}, Options(near=few))
     assert other[0] == counts
     assert said(other[1]) == said(lines)
 

@@ -91,3 +91,13 @@ def without_settled(pairs: Hashes, settled: int) -> Hashes:
 def rows_of(pairs: Hashes) -> tuple[Counts, Counts]:
     """The lower and the higher row of each pair."""
     return (pairs >> np.uint64(32)).astype(np.int64), (pairs & _LOW).astype(np.int64)
+
+
+def by_shards(pairs: Hashes, rows: Rows) -> Iterator[tuple[int, int, Counts]]:
+    """Which pairs (their numbers, ascending) are of which two shards, for each two that have one."""
+    lower, higher = rows_of(pairs)
+    one, other = rows.shards(lower), rows.shards(higher)
+    order = np.lexsort((other, one))
+    cuts = np.flatnonzero((np.diff(one[order]) != 0) | (np.diff(other[order]) != 0)) + 1
+    for group in np.split(order, cuts) if len(order) else []:
+        yield int(one[group[0]]), int(other[group[0]]), group

@@ -43,7 +43,8 @@ def shingles(words: Any, start: int, stop: int, n: int, out: Any) -> int:
 
 @compiled
 def band_keys(words: Any, first: Any, n: int, bands: int, rows: int) -> Any:
-    """The band keys of each text, ``(texts, bands)`` uint64, and how many shingles it has, ``(texts,)`` int64.
+    """The band keys of each text, ``(texts, bands)`` uint64, a byte of each of its k values, ``(texts, k)`` uint8, and how many
+    shingles it has, ``(texts,)`` int64.
 
     The signature is that of fast similarity sketching (Dahlgaard, Knudsen and Thorup 2017, arXiv:1704.04370): in round r a
     hash function of its own throws every shingle into one of k bins, which keeps the least value if it was empty before
@@ -57,6 +58,7 @@ def band_keys(words: Any, first: Any, n: int, bands: int, rows: int) -> Any:
         longest = max(longest, first[i + 1] - first[i])
     held = np.empty(longest, np.uint64)
     keys = np.zeros((texts, bands), np.uint64)
+    sketches = np.zeros((texts, k), np.uint8)
     counts = np.zeros(texts, np.int64)
     bins = np.empty(k, np.uint32)
     round_of = np.empty(k, np.int64)
@@ -70,9 +72,11 @@ def band_keys(words: Any, first: Any, n: int, bands: int, rows: int) -> Any:
             key = np.uint64(band + 1) * _STEP
             for row in range(rows):
                 at = band * rows + row
-                key = mixed(key ^ (np.uint64(bins[at]) | np.uint64(round_of[at]) << np.uint64(32)))
+                value = np.uint64(bins[at]) | np.uint64(round_of[at]) << np.uint64(32)
+                key = mixed(key ^ value)
+                sketches[i, at] = value * _BASE >> np.uint64(56)
             keys[i, band] = key
-    return keys, counts
+    return keys, sketches, counts
 
 
 @compiled
@@ -179,3 +183,17 @@ def bucket_pairs(members: Any, segments: Any, most: int, out: Any) -> int:
                     out[count] = b << np.uint64(32) | a
                     count += 1
     return count
+
+
+@compiled
+def agreeing(left: Any, right: Any, places: Any) -> Any:
+    """In how many bytes rows ``places[:, 0]`` of ``left`` and ``places[:, 1]`` of ``right`` (rows, k) agree, ``(pairs,)``."""
+    out = np.zeros(len(places), np.int64)
+    k = left.shape[1]
+    for number in range(len(places)):
+        a, b = places[number, 0], places[number, 1]
+        count = np.int64(0)
+        for at in range(k):
+            count += left[a, at] == right[b, at]
+        out[number] = count
+    return out

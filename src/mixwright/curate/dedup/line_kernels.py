@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from mixwright.curate.compiled import compiled
-from mixwright.curate.kernels.hashing import bytes_hash
+from mixwright.curate.kernels.bits import eight
+from mixwright.curate.kernels.hashing import SEED, absorbed, finished
 
 
 @compiled
@@ -29,6 +30,22 @@ def _inner(data: Any, start: int, stop: int) -> Any:
     while stop > start and data[stop - 1] <= 32:
         stop -= 1
     return start, stop
+
+
+@compiled
+def _hash(data: Any, start: int, stop: int) -> Any:
+    """The hash of bytes, their number absorbed first, then blocks of 8, the last filled with zeros."""
+    state = absorbed(np.uint64(SEED), np.uint64(stop - start))
+    at = start
+    while at + 8 <= stop:
+        state = absorbed(state, eight(data.ctypes.data + at))
+        at += 8
+    if at < stop:
+        block = np.uint64(0)
+        for place in range(stop - at):
+            block |= np.uint64(data[at + place]) << np.uint64(8 * place)
+        state = absorbed(state, block)
+    return finished(state)
 
 
 @compiled
@@ -59,7 +76,7 @@ def hash_lines(data: Any, offsets: Any, least: int) -> Any:
                         more, more_of = np.empty(room, np.uint64), np.empty(room, np.int64)
                         more[:count], more_of[:count] = hashes, of
                         hashes, of = more, more_of
-                    hashes[count], of[count] = bytes_hash(data, first, last), i
+                    hashes[count], of[count] = _hash(data, first, last), i
                     count += 1
                 else:
                     short[i] = True
@@ -91,7 +108,7 @@ def cut_lines(data: Any, offsets: Any, least: int, cuts: Any, first: Any) -> Any
             after = min(end + 1, stop)
             cut = False
             if last - start >= least and _characters(data, start, last) >= least:
-                value = bytes_hash(data, start, last)
+                value = _hash(data, start, last)
                 place = np.searchsorted(wanted, value)
                 cut = place < len(wanted) and wanted[place] == value
             if cut:

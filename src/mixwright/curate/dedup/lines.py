@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from mixwright.curate.dedup.folder import opened, save_array
 from mixwright.curate.dedup.options import Lines
 from mixwright.curate.dedup.rows import Rows
 from mixwright.curate.dedup.signing import BUCKETS, Bands, Hashes, write_bands
-from mixwright.curate.dedup.stage import opened
 from mixwright.curate.texts import Counts, Texts
 from mixwright.engine.task import Engine, Progress, Task
 from mixwright.store.artifact import read_json, write_json, written_aside
@@ -95,8 +95,7 @@ def find_cuts(
     rows = opened(dedup).rows
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / "plan.json").is_file():
-        with written_aside(folder / "kept.npy") as aside, aside.open("wb") as stream:
-            np.save(stream, np.concatenate([np.zeros(rows.settled, dtype=bool), *kept]))
+        save_array(folder / "kept.npy", np.concatenate([np.zeros(rows.settled, dtype=bool), *kept]))
         entries = sum(Bands(path).count for path in noted)
         parts = min(BUCKETS, max(1, -(-entries * _ENTRY * engine.slots // memory)))
         plan = {"dedup": str(dedup), "lines": [str(path) for path in noted], "most": lines.max_documents}

@@ -27,11 +27,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mixwright.core.rng import rng
-from mixwright.curate.dedup.candidates import Buckets, rows_of
+from mixwright.curate.dedup.candidates import Buckets, by_shards, rows_of
+from mixwright.curate.dedup.folder import Folder, opened, save_array
 from mixwright.curate.dedup.options import Near, Semantic
 from mixwright.curate.dedup.rows import Rows
 from mixwright.curate.dedup.signing import BUCKETS, Bands, Hashes, write_bands
-from mixwright.curate.dedup.stage import Folder, opened
 from mixwright.curate.shards import Shard
 from mixwright.curate.signal import Floats
 from mixwright.curate.texts import Texts
@@ -116,11 +116,6 @@ def _cosines(own: Path, number: int) -> Path:
     return own / "cosines" / f"{number:05d}.npz"
 
 
-def _save(path: Path, values: NDArray[Any]) -> None:
-    with written_aside(path) as aside, aside.open("wb") as stream:
-        np.save(stream, values)
-
-
 def counts(progress: Progress, *, folder: str, number: int, shard: Mapping[str, Any]) -> None:
     """The task of a shard: in how many of its texts each hashed word stands."""
     from mixwright.curate.dedup.semantic_kernels import count_texts
@@ -129,7 +124,7 @@ def counts(progress: Progress, *, folder: str, number: int, shard: Mapping[str, 
     for batch in Shard.from_dict(shard).batches():
         words = Texts(batch.texts).words
         count_texts(words.hashes, words.first, found)
-    _save(_counts(Path(folder, "semantic"), number), found)
+    save_array(_counts(Path(folder, "semantic"), number), found)
 
 
 def _sum_counts(own: Path, shards: int) -> None:
@@ -137,7 +132,7 @@ def _sum_counts(own: Path, shards: int) -> None:
         whole = np.zeros(_WORDS, dtype=np.int64)
         for number in range(shards):
             whole += np.load(_counts(own, number))
-        _save(own / "counts.npy", whole)
+        save_array(own / "counts.npy", whole)
 
 
 def vectors(progress: Progress, *, folder: str, number: int, shard: Mapping[str, Any]) -> None:
@@ -149,7 +144,7 @@ def vectors(progress: Progress, *, folder: str, number: int, shard: Mapping[str,
     made = [np.zeros((0, DIMENSIONS), dtype=np.float32)]
     made = list(_vectors(Shard.from_dict(shard), own, plan, len(place.rows))) or made
     held = np.concatenate(made)
-    _save(_keys(own, number).with_suffix(".npy"), held)
+    save_array(_keys(own, number).with_suffix(".npy"), held)
     start, stop = place.rows.starts[plan["first"] + number :][:2]
     distinct = ~np.isin(np.arange(start, stop), place.texts.pairs[:, 0]) & held.any(axis=1)
     planes = rng(0, "hyperplanes", held.shape[1]).standard_normal(
@@ -208,12 +203,8 @@ def cosines(progress: Progress, *, folder: str, number: int, shard: None) -> Non
 def cosines_of(pairs: Hashes, rows: Rows, own: Path, first: int) -> Floats:
     """The cosine of each pair, in float64 over the stored vectors, a pair of shards at a time."""
     lower, higher = rows_of(pairs)
-    one, other = rows.shards(lower), rows.shards(higher)
     found = np.zeros(len(pairs))
-    order = np.lexsort((other, one))
-    cuts = np.flatnonzero((np.diff(one[order]) != 0) | (np.diff(other[order]) != 0)) + 1
-    for group in np.split(order, cuts) if len(order) else []:
-        a, b = int(one[group[0]]), int(other[group[0]])
+    for a, b, group in by_shards(pairs, rows):
         left, right = (np.load(_keys(own, at - first).with_suffix(".npy"), mmap_mode="r") for at in (a, b))
         for at in range(0, len(group), _TEXTS):
             some = group[at : at + _TEXTS]

@@ -25,6 +25,7 @@ from mixwright.store.artifact import written_aside
 
 Hashes = NDArray[np.uint64]
 Numbers = NDArray[np.uint32]
+Sketches = NDArray[np.uint8]
 #: keys are cut at multiples of 2^-12 of all keys: at 10^9 texts of 25 bands a bucket holds 6 million
 _BITS = 12
 BUCKETS = 1 << _BITS
@@ -32,16 +33,32 @@ BUCKETS = 1 << _BITS
 _MAGIC = int.from_bytes(b"mxband1\0", "little")
 
 
-def band_keys(texts: Texts, near: Near) -> tuple[Hashes, NDArray[np.bool_]]:
-    """The band keys of each text, ``(n, bands)``, and whether it has a word at all, ``(n,)``: one without has no keys.
+@dataclass(frozen=True)
+class Signed:
+    """The band keys of texts, ``keys`` (n, bands); a byte of each of their MinHash values, ``sketches`` (n, bands * rows) uint8;
+    and which have a word at all, ``any`` (n,): one without has no keys.
 
-    Pure functions of each text's words, of ``near`` and of ``kernels.HASH_VERSION``. Cost: 1.2 GB/s beside finding words.
+    Pure functions of each text's words, of ``near`` and of ``kernels.HASH_VERSION``.
     """
+
+    keys: Hashes
+    sketches: Sketches
+    any: NDArray[np.bool_]
+
+
+def sign(texts: Texts, near: Near) -> Signed:
+    """Cost: 1.2 GB/s beside finding words."""
     from mixwright.curate.dedup import kernels
 
     words = texts.words
-    keys, counts = kernels.band_keys(words.hashes, words.first, near.ngram, near.bands, near.rows)
-    return keys, counts > 0
+    keys, sketches, counts = kernels.band_keys(words.hashes, words.first, near.ngram, near.bands, near.rows)
+    return Signed(keys, sketches, counts > 0)
+
+
+def band_keys(texts: Texts, near: Near) -> tuple[Hashes, NDArray[np.bool_]]:
+    """``keys`` and ``any`` of ``sign``."""
+    signed = sign(texts, near)
+    return signed.keys, signed.any
 
 
 def shingle_sets(texts: Texts, ngram: int) -> tuple[Hashes, Counts]:
@@ -60,32 +77,33 @@ def shingle_sets(texts: Texts, ngram: int) -> tuple[Hashes, Counts]:
 
 
 class BandWriter:
-    """Writes the band keys of a shard: ``add`` every batch in order, each readable row once.
+    """Writes the band keys of a shard, and their sketches (``Bands``): ``add`` every batch in order, each readable row once.
 
-    A context manager: the file is whole or not there. Memory: 12 bytes a band and row. ``path`` None keeps them in
-    ``entries`` alone.
+    A context manager: the files are whole or not there. Memory: 12 bytes a band and 1 a value of each row. ``path`` None
+    keeps them in ``entries`` alone.
     """
 
     def __init__(self, path: Path | None, near: Near) -> None:
         self._path, self._near = path, near
         self._keys: list[Hashes] = []
         self._rows: list[Numbers] = []
+        self._sketches: list[Sketches] = []
         self.rows = 0
 
     def add(self, texts: Texts) -> None:
         """The rows of a batch."""
-        keys, signed = band_keys(texts, self._near)
-        numbers = np.arange(self.rows, self.rows + len(texts), dtype=np.uint32)[signed]
-        self._keys.append(keys[signed].ravel())
+        signed = sign(texts, self._near)
+        numbers = np.arange(self.rows, self.rows + len(texts), dtype=np.uint32)[signed.any]
+        self._keys.append(signed.keys[signed.any].ravel())
         self._rows.append(np.repeat(numbers, self._near.bands))
+        self._sketches.append(signed.sketches)
         self.rows += len(texts)
 
     def entries(self) -> tuple[Hashes, Numbers]:
         """All keys, ascending (equal ones by row), and the row of each."""
         keys = np.concatenate([*self._keys, np.zeros(0, dtype=np.uint64)])
         rows = np.concatenate([*self._rows, np.zeros(0, dtype=np.uint32)])
-        order = np.argsort(keys, kind="stable")
-        return keys[order], rows[order]
+        return _ascending(keys, rows)
 
     def __enter__(self) -> Self:
         return self
@@ -95,7 +113,25 @@ class BandWriter:
     ) -> None:
         if kind is None and self._path is not None:
             keys, rows = self.entries()
+            with written_aside(_sketches(self._path)) as aside, aside.open("wb") as stream:
+                for part in self._sketches:
+                    stream.write(part.data)
             write_bands(self._path, keys, rows)
+
+
+def _ascending(keys: Hashes, rows: Numbers) -> tuple[Hashes, Numbers]:
+    """By key, equal ones by row: sorted by key alone, which is fast, and what is equal sorted again."""
+    order = np.argsort(keys)
+    keys, rows = keys[order], rows[order]
+    same = np.zeros(len(keys) + 1, dtype=bool)
+    same[1:-1] = keys[1:] == keys[:-1]
+    tied = np.flatnonzero(same[1:] | same[:-1])
+    rows[tied] = rows[tied][np.lexsort((rows[tied], keys[tied]))]
+    return keys, rows
+
+
+def _sketches(path: Path) -> Path:
+    return path.with_name(f"{path.name}.sketches")
 
 
 def write_bands(path: Path, keys: Hashes, rows: Numbers) -> None:
@@ -128,6 +164,17 @@ class Bands:
             keys = self._at(handle, begin + 8 * first, held, "<u8").astype(np.uint64)
             rows = self._at(handle, begin + 8 * count + 4 * first, held, "<u4").astype(np.uint32)
         return keys, rows
+
+    def sketches(self, near: Near) -> Sketches:
+        """The sketches of all its rows, ``(n, bands * rows)``, mapped into memory."""
+        path, width = _sketches(self.path), near.bands * near.rows
+        rows, rest = divmod(path.stat().st_size, width)
+        if rest:
+            raise DataError(f"{path} is truncated. Remove it and run the command again.")
+        if not rows:
+            return np.zeros((0, width), dtype=np.uint8)
+        # copied where it is written to, which is nowhere: compiled code has one version, for arrays that are not read-only
+        return np.asarray(np.memmap(path, dtype=np.uint8, mode="c", shape=(rows, width)))
 
     @property
     def count(self) -> int:
