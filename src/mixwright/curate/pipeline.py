@@ -177,7 +177,8 @@ def _indexed(path: Path, place: Measured, number: int, near: Near | None, engine
 #: where each stage of dedup lies within it
 _STAGES = {
     "rows": (0.0, 0.1),
-    "candidates": (0.1, 0.4),
+    "candidates": (0.1, 0.3),
+    "screened": (0.3, 0.4),
     "sets": (0.4, 0.7),
     "verified": (0.7, 0.99),
     "pairs": (0.99, 1.0),
@@ -198,7 +199,7 @@ def _dedup_told(report: OnProgress | None) -> OnProgress | None:
 def _tidy(place: Measured) -> None:
     """Remove from ``dedup`` what deciding does not read, and where on this machine its files were."""
     for path in place.dedup.iterdir():
-        if path.name in ("candidates", "sets", "verified"):
+        if path.name in ("candidates", "screened", "sets", "verified", "semantic"):
             shutil.rmtree(path)
         elif path.name in ("suspects.npy", "blocks.json", "parts.json"):
             path.unlink()
