@@ -9,11 +9,12 @@
 import argparse
 import json
 import os
-from pathlib import Path
 from typing import Any
 
 from benchmarks.curate import compat, corpus, measured, parts, written
 from benchmarks.curate.slices import cut
+
+PEERS = corpus.DATA / "peers.json"
 
 
 def main() -> None:
@@ -22,6 +23,7 @@ def main() -> None:
         "--only", nargs="+", choices=tuple(parts.PARTS), default=list(parts.PARTS), help="nothing is written"
     )
     ask.add_argument("--ours", action="store_true", help="keep the peers' figures of the last whole run")
+    ask.add_argument("--peers", action="store_true", help="the peers alone, kept for --ours")
     ask.add_argument("--compat", action="store_true", help="agreement with datatrove's decisions, rule by rule")
     ask.add_argument("--scale", type=int, metavar="MB", help="the whole pipeline on a corpus of so many MB")
     ask.add_argument("--megabytes", type=int, default=400, help="size of the corpus (default: %(default)s)")
@@ -35,25 +37,29 @@ def main() -> None:
         written.keep_scale(parts.scale(place, corpus.DATA / "runs", given.workers))
         return
     place = measured.apart(corpus.build, given.megabytes, 7, corpus.DATA)
-    bench = parts.Bench(place, measured.apart(cut, place), corpus.DATA / "runs", given.rounds, _last(given.ours))
+    bench = parts.Bench(
+        place, measured.apart(cut, place), corpus.DATA / "runs", given.rounds, _last(given.ours), given.peers
+    )
     if given.compat:
         found = compat.compare(place / "corpus.parquet", corpus.DATA)
         print(compat.said(found))
         written.keep_compat(found)
         return
-    for name in given.only:
+    for name in parts.DOING if given.peers else given.only:
         parts.PARTS[name](bench)
         for row in written.rows(bench.found):
             if row.part == name:
                 print(row.line(), flush=True)
-    if set(given.only) == set(parts.PARTS):
+    if given.peers:
+        PEERS.write_text(json.dumps(bench.found))
+    elif set(given.only) == set(parts.PARTS):
+        PEERS.write_text(json.dumps(bench.found))
         written.keep(bench)
 
 
 def _last(wanted: bool) -> dict[str, Any]:
-    """The peers' figures of the last whole run."""
-    path: Path = written.RESULTS
-    return dict(json.loads(path.read_text())["found"]) if wanted and path.is_file() else {}
+    """The peers' figures of the last run of theirs."""
+    return dict(json.loads(PEERS.read_text())) if wanted and PEERS.is_file() else {}
 
 
 if __name__ == "__main__":

@@ -33,6 +33,7 @@ class Bench:
     folder: Path
     rounds: int
     last: dict[str, Any]
+    peers_only: bool = False
     found: dict[str, dict[str, Any]] = field(default_factory=dict)
     _starts: dict[tuple[str, str], float] = field(default_factory=dict)
 
@@ -82,12 +83,16 @@ class Bench:
         for peer in DOING[task]:
             old = self.last.get(task, {}).get(peer)
             found[peer] = old or self.measure(peer, task, path)
+        if self.peers_only:
+            return
         found["ours, slice"] = self.measure("ours", task, path)
         found["ours"] = self.measure("ours", task, self.corpus)
 
 
 def filters(bench: Bench) -> None:
     bench.side_by_side("filters")
+    if bench.peers_only:
+        return
     bench.found["filters"]["ours as datatrove"] = bench.measure("ours", "datatrove", bench.slices["filters"])
 
 
@@ -97,6 +102,8 @@ def near(bench: Bench) -> None:
     for peer in DOING["near"]:
         if "removed" not in found[peer] and "failed" not in found[peer]:
             found[peer] |= measured.apart(judge.peer, peer, bench.folder / f"{peer}-near", path, truth)
+    if bench.peers_only:
+        return
     found["ours, slice"] |= measured.apart(judge.ours, _again(bench, "near", path), path, truth)
     found["ours"] |= measured.apart(judge.ours_named, _again(bench, "near", bench.corpus), bench.corpus, truth)
 
