@@ -85,8 +85,33 @@ def _sources(names: tuple[str, ...], kind: str, seed: int) -> list[dict[str, Any
             "rule": f"every {name.replace('_', ' ')} file found in the installed packages, comments kept",
             "read": {"documents": read, "bytes": read * 3100}, "kept": {"documents": kept, "bytes": kept * 3300},
             "dropped": {rule: int(count * 1.2) for rule, count in first.items()}, "first_dropped": first,
+            "alone": {rule: int(count * 0.7) for rule, count in first.items()}, "stages": _stages(read, first),
         })  # fmt: skip
     return rows
+
+
+def _stages(read: int, first: Mapping[str, int]) -> list[dict[str, Any]]:
+    """What enters and leaves every stage, the longer texts first."""
+    rows, left = [], read
+    for number, rule in enumerate([*(rule for rule, *_ in RULES), "shares_13gram"]):
+        gone = first.get(rule, 0)
+        entering = {"documents": left, "bytes": left * 3100, "median_bytes": 1300 - 20 * number}
+        rows.append({"rule": rule, "entering": entering, "dropped": {"documents": gone, "bytes": gone * 3100}})
+        left -= gone
+    last = {"documents": left, "bytes": left * 3100, "median_bytes": 1200 if left else None}
+    return [*rows, {"rule": "kept", "entering": last, "dropped": {"documents": 0, "bytes": 0}}]
+
+
+def _overlap(sources: list[dict[str, Any]]) -> list[list[Any]]:
+    failing = {rule: sum(row["dropped"].get(rule, 0) for row in sources) for rule, *_ in RULES}
+    pairs = [(one, other) for one, other in itertools.combinations(failing, 2) if "unreadable" not in (one, other)]
+    return [[one, other, min(failing[one], failing[other]) * (n + 1) // 9] for n, (one, other) in enumerate(pairs)]
+
+
+_DUPLICATES = {
+    "dropped": {"exact_duplicate": 611, "near_duplicate": 402}, "clusters": 590, "sizes": [[1, 402], [2, 120], [4, 60], [64, 8]],
+    "similarity": {"near_duplicate": [0] * 16 + [40, 82, 130, 150]},
+}  # fmt: skip
 
 
 def _samples(names: tuple[str, ...]) -> list[dict[str, Any]]:
@@ -288,7 +313,7 @@ def report_data(domains: int = 5, targets: int = 2, seed: int = 7, names: tuple[
         "cpu_seconds": {"curate": 22.0, "tokenize": 9.0, "sweep": 289.0, "fit": 4.1, "optimize": 0.4, "verify": 255.0},
         "sources": _sources(names, "sources", seed), "targets": _sources(target_names, "targets", seed),
         "rules": [{"rule": rule, "signal": signal, "min": low, "max": high} for rule, signal, low, high in RULES],
-        "samples": _samples(names),
+        "samples": _samples(names), "overlap": _overlap(_sources(names, "sources", seed)), "duplicates": _DUPLICATES,
         "corpus": [
             {"domain": name, "tokens": int(tokens), "bytes": int(tokens * (2.2 + n % 3 / 3)), "documents": int(tokens / 700),
              "held_out_tokens": int(tokens / 20)}

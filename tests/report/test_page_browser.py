@@ -20,8 +20,9 @@ from mixwright.report.words import signed
 Data = dict[str, Any]
 PROGRAM = chromium()
 pytestmark = pytest.mark.skipif(PROGRAM is None, reason="chromium is not installed")
-#: figures of a whole study: answer, 2 funnels, tokens, weights, bars, losses, held-out, try, verify, curves, 2 final, times
-FIGURES = 14
+#: figures of a whole study: answer, 2 funnels, stages, rules, overlap, similarity, tokens, weights, bars, losses, held-out,
+#: try, verify, curves, 2 final, times
+FIGURES = 18
 SECTIONS = (
     "sources", "corpus", "mixtures", "runs", "law", "try", "verify", "curves", "others", "final", "recipe", "made"
 )  # fmt: skip
@@ -254,3 +255,43 @@ def test_text_stands_out_from_the_page(show: Any, data: Data, dark: bool) -> Non
     assert (paper < 0.1) == dark
     for ink in inks:
         assert (max(paper, ink) + 0.05) / (min(paper, ink) + 0.05) >= 4.5
+
+
+def test_stages_of_one_source_and_rules_that_fail_together(show: Any) -> None:
+    data = report_data()
+    page = show(data)
+    named = {name for one, other, _ in data["overlap"] for name in (one, other)}
+    assert page.run("document.querySelectorAll('#sources .heat').length") == len(named) ** 2
+    assert page.run("document.querySelectorAll('#sources .heat.own').length") == len(named)
+    stage = "[...document.querySelectorAll('#sources figure')].find((f) => f.textContent.startsWith('Stage by stage'))"
+    before = page.run(f"{stage}.querySelector('.drawing svg').textContent")
+    page.run(f"""(() => {{ const one = {stage}.querySelector('select');
+        one.value = {json.dumps(data["targets"][0]["name"])}; one.dispatchEvent(new Event('change')); }})()""")
+    after = page.run(f"{stage}.querySelector('.drawing svg').textContent")
+    kept = f"{data['targets'][0]['kept']['documents']:,}"
+    assert kept in after
+    assert kept not in before
+    assert kept in page.run(f"{stage}.querySelector('table').textContent")
+    _clean(page)
+
+
+def test_many_rules_share_a_colour(show: Any) -> None:
+    data = report_data()
+    for n in range(20):
+        for row in (*data["sources"], *data["targets"]):
+            row["first_dropped"][f"preset.rule_{n}"] = row["dropped"][f"preset.rule_{n}"] = 3
+            row["kept"]["documents"] -= 3
+    page = show(data)
+    legends = page.run("[...document.querySelectorAll('#sources .legend')].slice(0, 2).map((one) => one.textContent)")
+    assert all("other rules" in words and words.count("preset.rule_") == 0 for words in legends)
+    _clean(page)
+
+
+def test_a_study_curated_without_stages_still_shows_its_sources(show: Any) -> None:
+    data = report_data()
+    for row in (*data["sources"], *data["targets"]):
+        del row["stages"], row["alone"]
+    data |= {"overlap": [], "duplicates": None}
+    page = show(data)
+    assert page.run("document.querySelectorAll('#sources figure').length") == 2
+    _clean(page)

@@ -68,20 +68,303 @@ function sectionSources(section) {
         : el("strong", { class: "caution" }, "These do not add up; do not trust this table."),
     ),
   );
-  const used = order.filter((rule) => all.some((row) => row.first_dropped?.[rule] > 0)); // few enough for a colour each
-  funnel(section, "Training sources", sources, used);
+  const first = (rule) => sum(all.map((row) => row.first_dropped?.[rule] || 0));
+  const used = order.filter((rule) => first(rule) > 0);
+  const large = [...used].sort((a, b) => first(b) - first(a)).slice(0, used.length > COLOURS ? COLOURS - 1 : COLOURS);
+  const coloured = used.filter((rule) => large.includes(rule)); // few enough for a colour each
+  funnel(section, "Training sources", sources, coloured, used);
   if (targets?.length) {
+    const run = (rules || []).map((rule) => /^shares_(\d+)gram$/.exec(rule.rule)?.[1]).find(Boolean) || "13";
     section.append(
       paragraph(
-        "Targets are never trained on. Documents that share a run of 13 words with any training text were removed from them.",
+        `Targets are never trained on. Documents that share a run of ${run} words with any training text were removed from them.`,
       ),
     );
-    funnel(section, "Targets", targets, used);
+    funnel(section, "Targets", targets, coloured, used);
   }
-  if (rules?.length)
-    section.append(folded("The rules and how many documents failed each", rulesTable(rules, all, order)));
-  if (samples?.length) section.append(folded("Some of what was dropped", ...samples.map(sample)));
+  drawStages(section, all);
+  drawRules(section, all, order);
+  drawOverlap(section, all, order);
+  drawDuplicates(section);
+  if (rules?.length) section.append(folded("The rules, and where their thresholds are from", rulesTable(rules, all, order)));
+  if (samples?.length) section.append(folded("Some of what was dropped", ...samplesByRule(samples, order)));
   return true;
+}
+
+/** The stages of several sources added up: rows [{rule, entering, dropped}], the last what is left. */
+function stagesOf(sources) {
+  const listed = sources.map((source) => source.stages).filter((stages) => stages?.length);
+  if (!listed.length) return [];
+  return listed[0].map((stage, n) => {
+    const total = (part, key) => sum(listed.map((stages) => stages[n][part][key] || 0));
+    return {
+      rule: stage.rule,
+      entering: { documents: total("entering", "documents"), bytes: total("entering", "bytes") },
+      dropped: { documents: total("dropped", "documents"), bytes: total("dropped", "bytes") },
+      median: listed.length === 1 ? stage.entering.median_bytes : null,
+    };
+  });
+}
+
+/** What every stage leaves, of all sources or of one. */
+function drawStages(section, all) {
+  const counted = all.filter((source) => source.stages?.length);
+  if (!counted.length) return;
+  let shown = counted;
+  const numbers = el("div");
+  const rowsOf = (stages) =>
+    stages.filter((stage, n) => n === 0 || stage.dropped.documents > 0 || n === stages.length - 1);
+  const drawing = figure(section, {
+    title: "Stage by stage",
+    words: "Documents that enter a stage; the part in colour leaves there, at the first rule it fails.",
+    key: legend([
+      ["stay", swatch("kept")],
+      ["leave here", swatch("r2")],
+    ]),
+    draw: (width) => {
+      const stages = stagesOf(shown);
+      const rows = rowsOf(stages).map((stage) => ({
+        label: stage.rule,
+        side: stage.rule === "kept" ? whole(stage.entering.documents) : `−${whole(stage.dropped.documents)}`,
+        draw: (group, x, y, height) => {
+          const left = stage.entering.documents - stage.dropped.documents;
+          const of = stage.entering.documents || 1;
+          const shape = { y, height, gap: 1 };
+          const told = known(stage.median) ? `median length ${scaled(stage.median)}B where it enters` : "";
+          group.append(
+            mark(
+              bar(x, 0, left, { ...shape, tone: "kept area" }),
+              stage.rule,
+              `${whole(left)} documents stay (${percent(left / of)})`,
+              `${scaled(stage.entering.bytes - stage.dropped.bytes)}B of text`,
+              told,
+            ),
+          );
+          if (stage.dropped.documents)
+            group.append(
+              mark(
+                bar(x, left, stage.entering.documents, { ...shape, tone: "r2 area" }),
+                stage.rule,
+                `${whole(stage.dropped.documents)} documents leave (${percent(stage.dropped.documents / of)})`,
+                `${scaled(stage.dropped.bytes)}B of text`,
+              ),
+            );
+        },
+      }));
+      return rowChart(width, {
+        rows,
+        domain: [0, Math.max(1, stages[0].entering.documents) * 1.01],
+        axis: "documents",
+        format: scaled,
+        head: "leave",
+      });
+    },
+    numbers,
+    tall: rowsOf(stagesOf(counted)).length > 24,
+  });
+  const choices = [["", "all sources and targets"], ...counted.map((source) => [source.name, source.name])];
+  const choose = chooser("Stages of", counted.length > 1 ? choices : choices.slice(1), (name) => {
+    shown = name ? counted.filter((source) => source.name === name) : counted;
+    numbers.replaceChildren(stagesTable(stagesOf(shown)));
+    drawing.redraw();
+  });
+  drawing.node.querySelector(".drawing").before(choose);
+}
+
+function stagesTable(stages) {
+  return table(
+    [
+      { name: "stage", words: true },
+      { name: "documents entering" },
+      { name: "bytes entering" },
+      { name: "median length", hint: "bytes of text, within 6 %" },
+      { name: "documents leaving" },
+      { name: "bytes leaving" },
+    ],
+    stages.map((stage) => [
+      stage.rule,
+      whole(stage.entering.documents),
+      `${scaled(stage.entering.bytes)}B`,
+      known(stage.median) ? `${scaled(stage.median)}B` : MISSING,
+      whole(stage.dropped.documents),
+      `${scaled(stage.dropped.bytes)}B`,
+    ]),
+  );
+}
+
+/** How many documents each rule fails, and how many would come back without it. */
+function drawRules(section, all, order) {
+  const count = (key, rule) => sum(all.map((row) => row[key]?.[rule] || 0));
+  const failing = order.filter((rule) => count("dropped", rule) > 0).sort((a, b) => count("dropped", b) - count("dropped", a));
+  if (!failing.length || !all.some((row) => row.alone)) return;
+  figure(section, {
+    title: "Each rule by itself",
+    words: "Documents that fail it, whatever else they fail; in strong colour those that fail nothing else and would be kept without it.",
+    key: legend([
+      ["fail it", swatch("others")],
+      ["fail it alone", swatch("r2")],
+    ]),
+    draw: (width) =>
+      rowChart(width, {
+        rows: failing.map((rule) => ({
+          label: rule,
+          side: `${whole(count("dropped", rule))} · ${whole(count("alone", rule))}`,
+          draw: (group, x, y, height) => {
+            const [every, alone] = [count("dropped", rule), count("alone", rule)];
+            const tip = [`${whole(every)} documents fail it`, `${whole(alone)} of them nothing else (${percent(alone / every)})`];
+            group.append(mark(bar(x, 0, every, { y, height, tone: "others area" }), rule, ...tip));
+            if (alone) group.append(mark(bar(x, 0, alone, { y, height, tone: "r2 area" }), rule, ...tip));
+          },
+        })),
+        domain: [0, count("dropped", failing[0]) * 1.01],
+        axis: "documents",
+        format: scaled,
+        head: "fail it · alone",
+      }),
+    numbers: table(
+      [{ name: "rule", words: true }, { name: "fail it" }, { name: "first failed here" }, { name: "fail nothing else" }],
+      failing.map((rule) => [
+        rule,
+        whole(count("dropped", rule)),
+        whole(count("first_dropped", rule)),
+        whole(count("alone", rule)),
+      ]),
+    ),
+    tall: failing.length > 24,
+  });
+}
+
+/** Which rules fail the same documents: a cell's strength is the share of its row's documents that fail its column too. */
+function drawOverlap(section, all, order) {
+  const pairs = new Map();
+  for (const [one, other, count] of DATA.overlap || []) {
+    pairs.set(`${one}\n${other}`, count);
+    pairs.set(`${other}\n${one}`, count);
+  }
+  if (!pairs.size) return;
+  const named = new Set((DATA.overlap || []).flatMap(([one, other]) => [one, other]));
+  const rules = order.filter((rule) => named.has(rule));
+  const failing = new Map(rules.map((rule) => [rule, sum(all.map((row) => row.dropped?.[rule] || 0))]));
+  const both = (one, other) => pairs.get(`${one}\n${other}`) || 0;
+  figure(section, {
+    title: "Rules that fail the same documents",
+    words: "Of the documents that fail a row's rule, the share that fails the column's as well; columns are numbered as rows.",
+    draw: (width) => drawMatrix(width, rules, failing, both),
+    numbers: table(
+      [{ name: "rule", words: true }, { name: "and", words: true }, { name: "documents" }, { name: "of the first" }, { name: "of the second" }],
+      [...(DATA.overlap || [])]
+        .sort((a, b) => b[2] - a[2])
+        .slice(0, 200)
+        .map(([one, other, count]) => [
+          one,
+          other,
+          whole(count),
+          percent(count / failing.get(one)),
+          percent(count / failing.get(other)),
+        ]),
+    ),
+  });
+}
+
+function drawMatrix(width, rules, failing, both) {
+  const labels = rules.map((rule, n) => `${n + 1}  ${rule}`);
+  const widest = Math.max(...labels.map((label) => textWidth(label, 13)));
+  const left = Math.min(widest + 12, width * 0.45);
+  const cell = Math.max(9, Math.min(34, (width - left - 6) / rules.length));
+  const top = 22;
+  const [w, h] = [left + cell * rules.length + 6, top + cell * rules.length + 8];
+  const picture = svg("svg", { width: Math.max(w, width), height: h, viewBox: `0 0 ${Math.max(w, width)} ${h}` });
+  const every = Math.ceil(20 / cell); // so that numbers do not touch
+  rules.forEach((one, row) => {
+    const y = top + row * cell;
+    const shown = fitted(labels[row], left - 8);
+    const label = svg("text", { class: "label", x: left - 6, y: y + cell / 2 + 4, "text-anchor": "end" }, shown);
+    if (row % Math.ceil(15 / cell) === 0) picture.append(shown === labels[row] ? label : mark(label, one));
+    if (row % every === 0)
+      picture.append(
+        svg("text", { class: "tick", x: left + (row + 0.5) * cell, y: top - 7, "text-anchor": "middle" }, String(row + 1)),
+      );
+    rules.forEach((other, column) => {
+      const count = row === column ? failing.get(one) : both(one, other);
+      const share = count / (failing.get(one) || 1);
+      const shape = svg("rect", {
+        class: row === column ? "own heat" : "heat",
+        x: left + column * cell,
+        y,
+        width: cell - 1,
+        height: cell - 1,
+      });
+      if (row !== column && count) shape.style.setProperty("--strength", `${Math.round(8 + 92 * share)}%`);
+      const tip = row === column ? [one, `${whole(count)} documents fail it`] : [
+        `${one} and ${other}`,
+        `${whole(count)} documents fail both`,
+        `${percent(share)} of those that fail ${one}`,
+      ];
+      picture.append(mark(shape, ...tip));
+    });
+  });
+  return picture;
+}
+
+/** Duplicates: how similar they are to what is kept, and how many rows clusters lose. */
+function drawDuplicates(section) {
+  const told = DATA.duplicates;
+  if (!told?.clusters) return;
+  const dropped = sum(Object.values(told.dropped));
+  section.append(
+    paragraph(
+      `${whole(dropped)} documents repeat one that is kept, in ${whole(told.clusters)} cluster${told.clusters === 1 ? "" : "s"}: `,
+      Object.entries(told.dropped)
+        .map(([rule, count]) => `${whole(count)} by ${rule}`)
+        .join(", "),
+      ". Each of them names its kept twin in the ledger.",
+    ),
+  );
+  for (const [rule, bins] of Object.entries(told.similarity)) {
+    const first = bins.findIndex((count) => count > 0);
+    const shown = bins.slice(first);
+    const name = (n) => `${fixed((first + n) / bins.length, 2)} to ${fixed((first + n + 1) / bins.length, 2)}`;
+    figure(section, {
+      title: `How similar: ${rule}`,
+      words: "Documents by their similarity to the kept twin they name.",
+      draw: (width) =>
+        rowChart(width, {
+          rows: shown.map((count, n) => ({
+            label: name(n),
+            side: whole(count),
+            draw: (group, x, y, height) =>
+              group.append(mark(bar(x, 0, count, { y, height, tone: "r2 area" }), name(n), `${whole(count)} documents`)),
+          })),
+          domain: [0, Math.max(...shown) * 1.01],
+          axis: "documents",
+          format: scaled,
+          height: 22,
+        }),
+      numbers: table(
+        [{ name: "similarity", words: true }, { name: "documents" }],
+        shown.map((count, n) => [name(n), whole(count)]),
+      ),
+    });
+  }
+  const least = (most) => (most < 3 ? "" : `${whole(most / 2 + 1)} to `);
+  section.append(
+    folded(
+      "How large the clusters are",
+      table(
+        [{ name: "documents dropped", words: true }, { name: "clusters" }],
+        told.sizes.map(([most, count]) => [`${least(most)}${whole(most)}`, whole(count)]),
+      ),
+    ),
+  );
+}
+
+/** A heading per rule, and below it the samples that fail it first. */
+function samplesByRule(samples, order) {
+  const rules = [...new Set([...order, ...samples.flatMap((row) => row.rules)])];
+  return rules.flatMap((rule) => {
+    const mine = samples.filter((row) => row.rules[0] === rule);
+    return mine.length ? [el("p", { class: "caption" }, rule), ...mine.map(sample)] : [];
+  });
 }
 
 function ruleOrder(all) {
@@ -90,7 +373,11 @@ function ruleOrder(all) {
   return [...new Set(["unreadable", ...named, ...found])].filter((rule) => found.has(rule));
 }
 
-function funnel(section, title, sources, order) {
+/** Rules that have a colour of their own in a funnel; the others share one. */
+const COLOURS = 6;
+
+function funnel(section, title, sources, coloured, order) {
+  const others = order.filter((rule) => !coloured.includes(rule));
   const rows = sources.map((source) => ({
     label: source.name,
     side: `${whole(source.read.documents)} → ${whole(source.kept.documents)}`,
@@ -109,22 +396,34 @@ function funnel(section, title, sources, order) {
         `kept ${whole(source.kept.documents)} documents (${percent(source.kept.documents / total)})`,
         `${scaled(source.kept.bytes)}B of text`,
       );
-      order.forEach((rule, n) => {
+      coloured.forEach((rule, n) => {
         const count = source.first_dropped?.[rule] || 0;
         piece(
           count / total,
-          `r${n % 6}`,
+          `r${n}`,
           source.name,
           `${rule}: ${whole(count)} documents (${percent(count / total)})`,
           "counted under the first rule it failed",
         );
       });
+      const rest = sum(others.map((rule) => source.first_dropped?.[rule] || 0));
+      piece(
+        rest / total,
+        "others",
+        source.name,
+        `${others.length} other rules: ${whole(rest)} documents (${percent(rest / total)})`,
+        "stage by stage below",
+      );
     },
   }));
   figure(section, {
     title,
     words: "Share of the documents read: kept, then dropped under the first rule failed.",
-    key: legend([["kept", swatch("kept")], ...order.map((rule, n) => [rule, swatch(`r${n % 6}`)])]),
+    key: legend([
+      ["kept", swatch("kept")],
+      ...coloured.map((rule, n) => [rule, swatch(`r${n}`)]),
+      ...(others.length ? [[`${others.length} other rules`, swatch("others")]] : []),
+    ]),
     draw: (width) =>
       rowChart(width, {
         rows,
@@ -182,21 +481,27 @@ function rulesTable(rules, all, order) {
   return table(
     [
       { name: "rule", words: true },
-      { name: "signal", words: true },
-      { name: "least" },
-      { name: "most" },
-      { name: "documents failing it", hint: "a document may fail several rules" },
-      { name: "first failed here" },
+      { name: "what must hold", words: true },
+      { name: "failing it", hint: "documents; one may fail several rules" },
+      { name: "first failed here", hint: "documents" },
+      { name: "set for", words: true, hint: "domains and languages that set it themselves" },
+      { name: "threshold from", words: true },
     ],
     [...new Set([...order, ...named.keys()])].map((rule) => [
       rule,
-      named.get(rule)?.signal || MISSING,
-      known(named.get(rule)?.min) ? String(named.get(rule).min) : MISSING,
-      known(named.get(rule)?.max) ? String(named.get(rule).max) : MISSING,
+      mustHold(named.get(rule)),
       whole(count("dropped", rule)),
       whole(count("first_dropped", rule)),
+      named.get(rule)?.places?.join(", ") || MISSING,
+      named.get(rule)?.source || MISSING,
     ]),
   );
+}
+
+function mustHold(rule) {
+  if (rule?.text) return rule.text;
+  const bounds = [known(rule?.min) ? `>= ${rule.min}` : "", known(rule?.max) ? `<= ${rule.max}` : ""].filter(Boolean);
+  return rule?.signal && bounds.length ? `${rule.signal} ${bounds.join(" and ")}` : MISSING;
 }
 
 function sample(row) {

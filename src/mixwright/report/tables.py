@@ -70,7 +70,8 @@ def sources_table(data: Data) -> RenderableType:
 
 
 def ledger_table(data: Data) -> RenderableType:
-    """Per rule: documents that failed it, and those for which it was the first; in = kept + dropped below."""
+    """Per rule: documents that failed it, those for which it was the first and those that failed nothing else; in = kept +
+    dropped below."""
     rows = [*(data.get("sources") or ()), *(data.get("targets") or ())]
     if not rows:
         return missing("ledger")
@@ -81,20 +82,25 @@ def ledger_table(data: Data) -> RenderableType:
     first = {rule: sum((row.get("first_dropped") or {}).get(rule, 0) for row in rows) for rule in found}
     holds = read == kept + sum(first.values())
     table = blank_columns(
-        "What was dropped", "rule", "bounds", "documents failing it", "first failed here", words=2,
+        "What was dropped", "rule", "must hold", "failing it", "first failed here", "failing nothing else", words=2,
         caption=f"read {whole(read)} = kept {whole(kept)} + dropped {whole(read - kept)}"
         + ("" if holds else ": this does not add up, do not trust it"),
     )  # fmt: skip
     for rule in found:
         failing = sum((row.get("dropped") or {}).get(rule, 0) for row in rows)
         if failing or first[rule]:
-            table.add_row(escape(rule), escape(_bounds(bounds.get(rule))), whole(failing), whole(first[rule]))
+            alone = sum((row.get("alone") or {}).get(rule, 0) for row in rows)
+            told = whole(alone) if any(row.get("alone") for row in rows) else MISSING
+            held = short(_bounds(bounds.get(rule)), 40)
+            table.add_row(escape(rule), escape(held), whole(failing), whole(first[rule]), told)
     return table
 
 
 def _bounds(rule: Data | None) -> str:
     if not rule:
         return ""
+    if rule.get("text") and rule["text"] != rule["rule"]:
+        return str(rule["text"])
     low, high = rule.get("min"), rule.get("max")
     return " and ".join(
         part for part in (f">= {low:g}" if low is not None else "", f"<= {high:g}" if high is not None else "") if part
