@@ -1,12 +1,16 @@
 """Agreement of scorers, against scipy and plain sets."""
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from scipy.stats import spearmanr
 
 from mixwright.core.errors import DataError
 from mixwright.core.rng import rng
-from mixwright.curate.agreement import agreement
+from mixwright.curate.agreement import agreement, of_votes
+from mixwright.curate.rules import Bounds, Options
+from mixwright.curate.tables import SignalTable
 
 
 def test_ranks_and_kept_sets() -> None:
@@ -33,6 +37,29 @@ def test_ranks_and_kept_sets() -> None:
     votes = [sum(row in rows for rows in kept.values()) for row in range(300)]
     assert found.votes.tolist() == [votes.count(k) for k in range(4)]
     assert found.kept.tolist() == [len(rows) for rows in kept.values()]
+
+
+def test_the_votes_of_a_study(tmp_path) -> None:
+    draw, columns = rng(1, "votes"), ("chars", "words", "alnum_ratio")
+    parts = [draw.uniform(0, 1, (count, 3)) for count in (30, 50, 20)]
+    tables = []
+    for number, part in enumerate(parts):
+        path = tmp_path / f"{number:05d}.parquet"
+        pq.write_table(pa.table(dict(zip(columns, part.T, strict=True))), path)
+        tables.append(SignalTable((path,), "s", "s", target=number == 2))
+    options = Options(
+        rules={
+            "vote": Bounds(min=0.3, max=0.8, columns=columns),
+            "low": Bounds(min="p10", columns=columns[:2]),
+            "chars": Bounds(min=0.1),
+        }
+    )
+    found = of_votes(tables, options)
+    rows = np.concatenate(parts[:2])
+    expected = agreement(dict(zip(columns, rows.T, strict=True)), low=0.3, high=0.8)
+    assert list(found) == ["vote", "low"]
+    assert found["vote"].to_dict() == expected.to_dict()
+    assert found["low"].kept.tolist() == [80, 80]
 
 
 def test_nothing_to_compare_is_no_number() -> None:
