@@ -19,8 +19,8 @@ def refused(done: "object", code: int, *says: str) -> None:
 
 
 def ledger(folder: Path) -> pl.DataFrame:
-    found = list((folder / "work" / "curate").glob("[!.]*/ledger.parquet"))
-    return pl.read_parquet(found[0])
+    found = list((folder / "work" / "curate").glob("[!.]*/ledger"))
+    return pl.read_parquet(found[0] / "*.parquet")
 
 
 def test_an_empty_folder(study: Path, mixwright: Mixwright) -> None:
