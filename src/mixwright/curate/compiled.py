@@ -13,3 +13,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 def compiled(function: F) -> F:
     """Compile at the first call for its types, keep the code on disk beside the source, release the GIL while it runs."""
     return cast(F, njit(cache=True, nogil=True)(function))
+
+
+def inlined(function: F) -> F:
+    """The same for a small function inside loops of others: it becomes part of every function that calls it."""
+    return cast(F, njit(cache=True, nogil=True, forceinline=True)(function))

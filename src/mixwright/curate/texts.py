@@ -113,8 +113,8 @@ class Texts:
         from mixwright.curate.kernels import count_grams, count_lines, frozen, tables
 
         first, lines, counts = self._scanned[4:]
-        data, words = frozen(self.data), self.words
-        hashes = count_lines(data, self.offsets, first, lines, tables()[0], counts)
+        (data, tail), words = frozen(self.data), self.words
+        hashes = count_lines(data, tail, self.offsets, first, lines, tables()[0], counts)
         count_grams(data, self.offsets, words.first, words.start, words.stop, words.hashes, counts)
         return Lines(first, lines[:, 1], lines[:, 2], lines[:, 0], hashes), counts
 

@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mixwright.curate.kernels.addresses import frozen
 from mixwright.curate.kernels.characters import SPACE, UNSPACED, UNSPACED_BLOCKS, WORD, decode, tables
 from mixwright.curate.kernels.hashing import HASH_VERSION, mixed
 from mixwright.curate.kernels.lines import count_lines
 from mixwright.curate.kernels.repetition import count_grams
-from mixwright.curate.kernels.scanning import frozen, scan
+from mixwright.curate.kernels.scanning import scan
 
 __all__ = [
     "HASH_VERSION", "SPACE", "UNSPACED", "UNSPACED_BLOCKS", "WORD", "count_grams", "count_lines", "decode", "find_words",

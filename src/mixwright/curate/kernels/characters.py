@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mixwright.curate.compiled import compiled
+from mixwright.curate.compiled import inlined
 
 #: flags of a code point: what ``\\w``, ``isspace``, ``isalpha``, ``isupper`` and ``isdecimal`` say of it in Python; words
 #: of a script without spaces; letters of Chinese, Japanese and Korean; marks that end a sentence, a line in C4's sense
@@ -81,7 +81,7 @@ def folded() -> NDArray[np.uint32]:
     )
 
 
-@compiled
+@inlined
 def decode(data: Any, at: int, stop: int) -> Any:
     """The code point at ``at`` and its length in bytes; U+FFFD of length 1 where no code point of valid form begins."""
     first = data[at]

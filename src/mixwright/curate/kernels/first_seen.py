@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from mixwright.curate.compiled import compiled
+from mixwright.curate.compiled import compiled, inlined
 
 _ODD = 0x9E3779B97F4A7C15
 
@@ -21,7 +21,7 @@ def new_slots(most: Any) -> Any:
     return np.zeros(1 << bits_for(most), np.int32)
 
 
-@compiled
+@inlined
 def bits_for(count: Any) -> Any:
     """How many bits of a hash pick the slot in a list of ``count`` keys: at most half of the slots are taken."""
     bits = 4
@@ -30,7 +30,7 @@ def bits_for(count: Any) -> Any:
     return bits
 
 
-@compiled
+@inlined
 def next_base(slots: Any, base: Any, count: Any) -> Any:
     """The base of a list of ``count`` keys after one with ``base`` and as many; the first is 1."""
     if base + 2 * count < 2**31 - 1:
@@ -39,7 +39,7 @@ def next_base(slots: Any, base: Any, count: Any) -> Any:
     return 1
 
 
-@compiled
+@inlined
 def first_seen(slots: Any, base: Any, bits: Any, keys: Any, at: Any, key: Any) -> Any:
     """Where the list holds ``key`` first; ``at``, and it is entered there, if nowhere before."""
     slot = np.int64((key * np.uint64(_ODD)) >> np.uint64(64 - bits))

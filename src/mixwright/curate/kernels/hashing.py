@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from mixwright.curate.compiled import compiled
+from mixwright.curate.compiled import compiled, inlined
+from mixwright.curate.kernels.addresses import place
 from mixwright.curate.kernels.bits import eight
 from mixwright.curate.kernels.characters import decode
 
@@ -31,27 +32,27 @@ def mixed(value: Any) -> Any:
     return value ^ (value >> np.uint64(31))
 
 
-@compiled
+@inlined
 def absorbed(state: Any, block: Any) -> Any:
     """The state after one more block of 8 bytes."""
     state = (state ^ block) * np.uint64(FIRST)
     return state ^ (state >> np.uint64(32))
 
 
-@compiled
+@inlined
 def finished(state: Any) -> Any:
     """The hash a state stands for."""
     state = state * np.uint64(SECOND)
     return state ^ (state >> np.uint64(29))
 
 
-@compiled
+@inlined
 def leading(count: Any) -> Any:
     """The mask of the first ``count`` (1 to 8) bytes of a block."""
     return np.uint64(_ALL) >> np.uint64(64 - 8 * count)
 
 
-@compiled
+@inlined
 def word_hash(address: Any, data: Any, start: Any, stop: Any, fold: Any) -> Any:
     """The hash of the word in ``data[start:stop]``, which stands at ``address``, 16 readable bytes at least."""
     length = stop - start
@@ -86,17 +87,14 @@ def _folded_hash(data: Any, start: Any, stop: Any, fold: Any) -> Any:
     return finished(absorbed(state, block) if filled else state)
 
 
-@compiled
-def bytes_hash(data: Any, start: Any, stop: Any) -> Any:
-    """The hash of ``data[start:stop]``; its length is absorbed as well, for bytes may be zero."""
+@inlined
+def bytes_hash(base: Any, tail: Any, size: Any, start: Any, stop: Any) -> Any:
+    """The hash of bytes ``start`` to ``stop`` of ``size``; their number is absorbed too, for bytes may be zero."""
     state = absorbed(np.uint64(SEED), np.uint64(stop - start))
     at = start
     while at + 8 <= stop:
-        state = absorbed(state, eight(data.ctypes.data + at))
+        state = absorbed(state, eight(base + at))
         at += 8
     if at < stop:
-        block = np.uint64(0)
-        for m in range(stop - at):
-            block |= np.uint64(data[at + m]) << np.uint64(8 * m)
-        state = absorbed(state, block)
+        state = absorbed(state, eight(place(base, tail, size, at)) & leading(stop - at))
     return finished(state)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from mixwright.curate import counts as c
-from mixwright.curate.compiled import compiled
+from mixwright.curate.compiled import compiled, inlined
 from mixwright.curate.kernels.characters import SENTENCE, decode
 from mixwright.curate.kernels.first_seen import bits_for, first_seen, new_slots, next_base
 from mixwright.curate.kernels.hashing import SEED, absorbed, bytes_hash, finished
@@ -24,7 +24,7 @@ _EDIT = np.frombuffer(b"edit", dtype=np.uint8)
 _NEEDED = np.frombuffer(b"citation needed", dtype=np.uint8)
 
 
-@compiled
+@inlined
 def _chars(data: Any, start: Any, stop: Any, ascii_: Any) -> Any:
     """Characters in ``data[start:stop]``."""
     if ascii_:
@@ -36,9 +36,10 @@ def _chars(data: Any, start: Any, stop: Any, ascii_: Any) -> Any:
 
 
 @compiled
-def count_lines(data: Any, offsets: Any, first: Any, lines: Any, flags: Any, counts: Any) -> Any:
+def count_lines(data: Any, tail: Any, offsets: Any, first: Any, lines: Any, flags: Any, counts: Any) -> Any:
     """Add to the counts; returns the hashes of the lines."""
     hashes = np.empty(len(lines), np.uint64)
+    address, end = np.int64(data.ctypes.data), np.int64(tail.ctypes.data)
     most = 0
     for i in range(len(offsets) - 1):
         most = max(most, first[i + 1] - first[i])
@@ -47,7 +48,7 @@ def count_lines(data: Any, offsets: Any, first: Any, lines: Any, flags: Any, cou
         held = lines[first[i] : first[i + 1]]
         inner = hashes[first[i] : first[i + 1]]
         for k in range(len(held)):
-            inner[k] = bytes_hash(data, held[k, START], held[k, STOP])
+            inner[k] = bytes_hash(address, end, len(data), held[k, START], held[k, STOP])
         _count(data, offsets[i], held, flags, counts[i])
         ascii_ = counts[i, c.CHARS] == offsets[i + 1] - offsets[i]
         base = _repeated(data, ascii_, held, inner, slots, keys, base, counts[i])
@@ -69,7 +70,7 @@ def _count(data: Any, begin: Any, lines: Any, flags: Any, row: Any) -> Any:
             _count_line(data, line, line_words, flags, row)
 
 
-@compiled
+@inlined
 def _count_line(data: Any, line: Any, words: Any, flags: Any, row: Any) -> Any:
     """Count a line that is not blank."""
     start, stop = line[START], line[STOP]
@@ -101,13 +102,13 @@ def _count_line(data: Any, line: Any, words: Any, flags: Any, row: Any) -> Any:
             row[c.C4_SENTENCES] += sentences
 
 
-@compiled
+@inlined
 def _ellipsis_or_bullet(data: Any, at: Any, stop: Any, code: Any) -> Any:
     """Whether U+2022 or U+2026, of three bytes, stands at ``at``."""
     return at >= 0 and data[at] == 0xE2 and decode(data, at, stop)[0] == code
 
 
-@compiled
+@inlined
 def _punctuated(data: Any, start: Any, stop: Any, flags: Any) -> Any:
     """Whether what ends at ``stop`` ends with ``. ? ! " '`` or what ends sentences in other scripts."""
     if stop <= start:
@@ -139,7 +140,7 @@ def _citation(data: Any, start: Any, stop: Any) -> Any:
     return digits or _is(data, start, stop, _EDIT) or _is(data, start, stop, _NEEDED)
 
 
-@compiled
+@inlined
 def _is(data: Any, start: Any, stop: Any, text: Any) -> Any:
     if stop - start != len(text):
         return False
@@ -164,16 +165,15 @@ def _repeated(data: Any, ascii_: Any, lines: Any, hashes: Any, slots: Any, keys:
 def _paragraphs(data: Any, ascii_: Any, lines: Any, hashes: Any, slots: Any, keys: Any, base: Any, row: Any) -> Any:
     """Count paragraphs, those that stood before, and their characters; returns the next base."""
     bits = bits_for(len(lines))
-    began, state = -1, np.uint64(0)
+    began, state, at = -1, np.uint64(0), 0
     for k in range(len(lines) + 1):
         if k < len(lines) and lines[k, START] < lines[k, STOP]:
             began, state = (k, np.uint64(SEED)) if began < 0 else (began, state)
             state = absorbed(state, hashes[k])
         elif began >= 0:
-            at = row[c.PARAGRAPHS]
-            row[c.PARAGRAPHS] += 1
             if first_seen(slots, base, bits, keys, at, finished(state)) < at:
                 row[c.DUPLICATE_PARAGRAPHS] += 1
                 row[c.DUPLICATE_PARAGRAPH_CHARS] += _chars(data, lines[began, START], lines[k - 1, STOP], ascii_)
-            began = -1
+            began, at = -1, at + 1
+    row[c.PARAGRAPHS] = at
     return next_base(slots, base, len(lines))

@@ -4,6 +4,8 @@ An n-gram that stands twice holds two (n-1)-grams that do: n-grams are looked fo
 
 first    (n + 1,) int64, start, stop, hashes (W,) as in ``texts.Words``
 rank     (m + 1,) of a word of the text: where the n-gram that begins there stands first; -1 where it stands once
+longer   (m + 1,) the same of (n + 1)-grams
+letters  (m + 1,) characters of the words before each
 held     the words, ascending, where an n-gram begins that stands twice
 """
 
@@ -14,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from mixwright.curate import counts as c
-from mixwright.curate.compiled import compiled
+from mixwright.curate.compiled import compiled, inlined
 from mixwright.curate.kernels.first_seen import bits_for, first_seen, new_slots, next_base
 
 #: what n-grams are counted in: the most frequent ones of 2 to 4 words, those that stood before of 5 to 10 (Rae et al. 2021,
@@ -31,36 +33,37 @@ def count_grams(data: Any, offsets: Any, first: Any, start: Any, stop: Any, hash
         most = max(most, first[i + 1] - first[i])
     slots, base = new_slots(most), 1
     keys, rank = np.empty(most + 1, np.uint64), np.empty(most + 1, np.int32)
-    held, times, width = np.empty(most + 1, np.int32), np.empty(most + 1, np.int32), np.empty(most + 1, np.int64)
+    longer, held, times = np.empty(most + 1, np.int32), np.empty(most + 1, np.int32), np.empty(most + 1, np.int32)
+    letters = np.empty(most + 1, np.int64)
     for i in range(len(offsets) - 1):
         a, b = first[i], first[i + 1]
         m = b - a
         if m < 2:
             continue
         ascii_ = counts[i, c.CHARS] == offsets[i + 1] - offsets[i]
-        top, often, size = _pairs(hashes[a:b], slots, base, keys, rank, held, times)
+        top, often, size = _pairs(hashes[a:b], slots, base, keys, rank, longer, held, times)
         counts[i, c.TOP_2GRAM] = often * (_letters(data, start, stop, a + top, a + top + 2, ascii_) + 1)
         base = next_base(slots, base, m)
-        widths = False
+        measured = False
         for n in range(3, _MOST + 1):
             if (n > 4 and size == 0) or n > m:
                 break
-            top, often, size = _longer(size, slots, base, bits_for(size), keys, rank, held, times)
+            top, often, size = _longer(size, slots, base, bits_for(size), keys, rank, longer, held, times)
+            rank, longer = longer, rank
             base = next_base(slots, base, m)
             if n <= 4:
                 counts[i, c.TOP_2GRAM + n - 2] = often * (
                     _letters(data, start, stop, a + top, a + top + n, ascii_) + n - 1
                 )
             elif size > 0:
-                if not widths:
-                    widths = True
-                    for w in range(m):
-                        width[w] = _letters(data, start, stop, a + w, a + w + 1, ascii_)
-                counts[i, c.DUPLICATE_5GRAM + n - 5] = _stood_before(n, size, rank, held, times, width)
+                if not measured:
+                    measured = True
+                    _measure_words(data, start[a:b], stop[a:b], ascii_, letters)
+                counts[i, c.DUPLICATE_5GRAM + n - 5] = _stood_before(n, size, rank, held, times, letters)
     return base
 
 
-@compiled
+@inlined
 def _letters(data: Any, start: Any, stop: Any, a: Any, b: Any, ascii_: Any) -> Any:
     """Characters of the words a to b - 1."""
     count = 0
@@ -74,7 +77,7 @@ def _letters(data: Any, start: Any, stop: Any, a: Any, b: Any, ascii_: Any) -> A
 
 
 @compiled
-def _pairs(hashes: Any, slots: Any, base: Any, keys: Any, rank: Any, held: Any, times: Any) -> Any:
+def _pairs(hashes: Any, slots: Any, base: Any, keys: Any, rank: Any, longer: Any, held: Any, times: Any) -> Any:
     """Of the 2-grams: the first of the most frequent ones, how often it stands, how many are held."""
     m = len(hashes)
     bits = bits_for(m)
@@ -89,61 +92,78 @@ def _pairs(hashes: Any, slots: Any, base: Any, keys: Any, rank: Any, held: Any, 
             times[found] += 1
             if times[found] > often or (times[found] == often and found < top):
                 top, often = found, times[found]
-    rank[m - 1] = rank[m] = -1
+    rank[m - 1] = rank[m] = longer[m - 1] = longer[m] = -1
     size = 0
     for w in range(m - 1):
         if times[rank[w]] > 1:
             held[size] = w
             size += 1
         else:
-            rank[w] = -1
+            rank[w] = longer[w] = -1
     return top, np.int64(often), size
 
 
 @compiled
-def _longer(size: Any, slots: Any, base: Any, bits: Any, keys: Any, rank: Any, held: Any, times: Any) -> Any:
-    """The same of the n-grams, from ``size`` held (n-1)-grams."""
-    top, often, count = 0, 1, 0
+def _longer(
+    size: Any, slots: Any, base: Any, bits: Any, keys: Any, rank: Any, longer: Any, held: Any, times: Any
+) -> Any:
+    """The same of the n-grams, from ``size`` held (n-1)-grams; ``longer`` becomes their rank.
+
+    Where an n-gram goes on as the first one with the same beginning does, that is where it stands first. Only others are
+    looked up.
+    """
+    top, often = 0, 1
     for h in range(size):
-        w = held[h]
-        follows = rank[w + 1]
+        w = np.int64(held[h])
+        first, follows = np.int64(rank[w]), rank[w + 1]
         if follows < 0:
-            rank[w] = -1
+            longer[w] = -1
             continue
-        key = np.uint64(rank[w]) << np.uint64(32) | np.uint64(follows)
-        found = first_seen(slots, base, bits, keys, w, key)
-        rank[w] = found
-        held[count] = w
-        count += 1
-        if found == w:
+        if first != w and rank[first + 1] != follows:
+            key = np.uint64(first) << np.uint64(32) | np.uint64(follows)
+            first = first_seen(slots, base, bits, keys, w, key)
+        longer[w] = first
+        if first == w:
             times[w] = 1
         else:
-            times[found] += 1
-            if times[found] > often or (times[found] == often and found < top):
-                top, often = found, times[found]
-    size, count = count, 0
+            times[first] += 1
+            if times[first] > often or (times[first] == often and first < top):
+                top, often = first, np.int64(times[first])
+    count = 0
     for h in range(size):
         w = held[h]
-        if times[rank[w]] > 1:
+        first = longer[w]
+        if first >= 0 and times[first] > 1:
             held[count] = w
             count += 1
         else:
-            rank[w] = -1
-    return top, np.int64(often), count
+            rank[w] = longer[w] = -1
+    return top, often, count
 
 
 @compiled
-def _stood_before(n: Any, size: Any, rank: Any, held: Any, times: Any, width: Any) -> Any:
-    """Characters of the n-grams that stood before, from left to right, none of which overlaps the one before."""
+def _measure_words(data: Any, start: Any, stop: Any, ascii_: Any, letters: Any) -> Any:
+    """Write how many characters the words before each have, and all of them."""
+    count = 0
+    for w in range(len(start)):
+        letters[w] = count
+        count += _letters(data, start, stop, w, w + 1, ascii_)
+    letters[len(start)] = count
+
+
+@compiled
+def _stood_before(n: Any, size: Any, rank: Any, held: Any, times: Any, letters: Any) -> Any:
+    """Characters of the n-grams that stood before, from left to right, none of which overlaps the one before.
+
+    ``times`` become 0 where an n-gram was seen.
+    """
     count, past = 0, 0
     for h in range(size):
         w = held[h]
-        if w < past:
-            continue
-        if times[rank[w]] > 0:
-            times[rank[w]] = 0
-        else:
-            past = w + n
-            for v in range(w, w + n):
-                count += width[v]
+        if w >= past:
+            if times[rank[w]] > 0:
+                times[rank[w]] = 0
+            else:
+                past = w + n
+                count += letters[past] - letters[w]
     return count

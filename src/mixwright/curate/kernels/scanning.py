@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mixwright.curate import counts as c
-from mixwright.curate.compiled import compiled
+from mixwright.curate.compiled import compiled, inlined
+from mixwright.curate.kernels.addresses import frozen, place
 from mixwright.curate.kernels.bits import highest, letter, lowest, ones, within
 from mixwright.curate.kernels.characters import (
     ALPHA,
@@ -49,7 +50,7 @@ _ELLIPSIS = 0x2026
 def stop_words() -> tuple[NDArray[np.uint64], int]:
     """A table of 64 places with the stop words' hashes, and by how much to shift a hash for its place in it."""
     listed = np.frombuffer(" ".join(c.STOP_WORD_LIST).encode(), dtype=np.uint8)
-    hashes = _scan(frozen(listed), np.array([0, len(listed)]), tables()[0], folded(), np.zeros(64, np.uint64), 0)[3]
+    hashes = _scan(*frozen(listed), np.array([0, len(listed)]), tables()[0], folded(), np.zeros(64, np.uint64), 0)[3]
     shift = next(
         shift for shift in range(58) if len(set((hashes >> np.uint64(shift) & np.uint64(63)).tolist())) == len(hashes)
     )
@@ -58,59 +59,34 @@ def stop_words() -> tuple[NDArray[np.uint64], int]:
     return table, shift
 
 
-def frozen(data: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The same bytes, contiguous and read-only, so that kernels are compiled for one type."""
-    view = np.ascontiguousarray(data).view()
-    view.flags.writeable = False
-    return view
-
-
 def scan(data: NDArray[np.uint8], offsets: NDArray[np.int64]) -> tuple[Any, ...]:
     """``first`` (n + 1,), ``start``, ``stop``, ``hashes`` (W,) of the words; ``first`` (n + 1,), ``lines``; counts (n, K)."""
-    found: tuple[Any, ...] = _scan(frozen(data), offsets, tables()[0], folded(), *stop_words())
+    found: tuple[Any, ...] = _scan(*frozen(data), offsets, tables()[0], folded(), *stop_words())
     return found
 
 
 @compiled
-def padded_end(data: Any) -> Any:
-    """The last 64 bytes (fewer if there are none) and zeros after them: where blocks that reach over the end are read."""
-    end = np.zeros(192, np.uint8)
-    count = min(64, len(data))
-    for at in range(count):  # assigning a slice would cost 2 s more to compile
-        end[at] = data[len(data) - count + at]
-    return end
-
-
-@compiled
-def place(data: Any, end: Any, at: Any) -> Any:
-    """An address at which byte ``at`` of the data (or its end) is followed by 63 readable ones."""
-    if at + 64 <= len(data):
-        return data.ctypes.data + at
-    return end.ctypes.data + at - (len(data) - min(64, len(data)))
-
-
-@compiled
-def _scan(data: Any, offsets: Any, flags: Any, fold: Any, stops: Any, shift: Any) -> Any:
+def _scan(data: Any, tail: Any, offsets: Any, flags: Any, fold: Any, stops: Any, shift: Any) -> Any:
     n = len(offsets) - 1
-    end = padded_end(data)
+    base, end = np.int64(data.ctypes.data), np.int64(tail.ctypes.data)
     room = (len(data) + n) // 2 + 1  # two words are a byte apart, or their characters take three bytes each
     first, line_first = np.zeros(n + 1, np.int64), np.zeros(n + 1, np.int64)
     start, stop, hashes = np.empty(room, np.int64), np.empty(room, np.int64), np.empty(room, np.uint64)
-    lines = np.empty((_line_feeds(data, end) + n, 8), np.int64)
+    lines = np.empty((_line_feeds(data, base, end) + n, 8), np.int64)
     counts = np.zeros((n, len(c.NAMES)), np.int64)
     w = k = 0
     for i in range(n):
-        w, k = _scan_text(data, end, offsets[i], offsets[i + 1], flags, counts[i], start, stop, w, lines, k)
+        w, k = _scan_text(data, base, end, offsets[i], offsets[i + 1], flags, counts[i], start, stop, w, lines, k)
         first[i + 1], line_first[i + 1] = w, k
-        _hash_words(data, end, start, stop, first[i], w, fold, hashes, stops, shift, counts[i])
+        _hash_words(data, base, end, start, stop, first[i], w, fold, hashes, stops, shift, counts[i])
     return first, start[:w], stop[:w], hashes[:w], line_first, lines, counts
 
 
 @compiled
-def _line_feeds(data: Any, end: Any) -> Any:
+def _line_feeds(data: Any, base: Any, end: Any) -> Any:
     count = 0
     for at in range(0, len(data), 64):
-        found = within(place(data, end, at), np.uint8(10), np.uint8(0))
+        found = within(place(base, end, len(data), at), np.uint8(10), np.uint8(0))
         count += ones(found & (np.uint64(_ALL) >> np.uint64(max(0, at + 64 - len(data)))))
     return count
 
@@ -118,6 +94,7 @@ def _line_feeds(data: Any, end: Any) -> Any:
 @compiled
 def _hash_words(
     data: Any,
+    base: Any,
     end: Any,
     start: Any,
     stop: Any,
@@ -132,7 +109,7 @@ def _hash_words(
     """Write the hashes of a text's words; count them and its stop words."""
     seen, hits = np.uint64(0), 0
     for w in range(first, last):
-        value = word_hash(place(data, end, start[w]), data, start[w], stop[w], fold)
+        value = word_hash(place(base, end, len(data), start[w]), data, start[w], stop[w], fold)
         hashes[w] = value
         slot = (value >> np.uint64(shift)) & np.uint64(63)
         hit = stops[slot] == value
@@ -141,13 +118,13 @@ def _hash_words(
     row[c.WORDS], row[c.STOP_WORDS], row[c.STOP_WORD_COUNT] = last - first, ones(seen), hits
 
 
-@compiled
+@inlined
 def _below(j: Any) -> Any:
     """The mask of the bits under j, 0 to 63."""
     return (np.uint64(1) << np.uint64(j)) - np.uint64(1)
 
 
-@compiled
+@inlined
 def _put(mask: Any, at: Any, places: Any, count: Any) -> Any:
     """Write where the bits of a mask are from ``count`` on; returns how many there are then."""
     while mask != np.uint64(0):
@@ -157,7 +134,7 @@ def _put(mask: Any, at: Any, places: Any, count: Any) -> Any:
     return count
 
 
-@compiled
+@inlined
 def _part(kind: Any, flag: Any, run: Any) -> Any:
     """``run`` where the kind has the flag, else nothing."""
     return run if kind & flag else np.uint64(0)
@@ -234,7 +211,7 @@ def _longest_inside(pieces: Any, counted: Any) -> Any:
     return most
 
 
-@compiled
+@inlined
 def _has_run(mask: Any, need: Any) -> Any:
     """Whether ``need`` (1 to 63) bits in a row are set somewhere."""
     held = 1
@@ -244,7 +221,7 @@ def _has_run(mask: Any, need: Any) -> Any:
     return (mask & (mask >> np.uint64(need - held))) != np.uint64(0)
 
 
-@compiled
+@inlined
 def _longest(pieces: Any, counted: Any, run: Any, newline: Any, lines: Any, k: Any, row: Any) -> Any:
     """Keep the longest piece; ``run`` characters of the first one stand before the block. Returns those of the last one."""
     if ~pieces == np.uint64(0):
@@ -262,12 +239,12 @@ def _longest(pieces: Any, counted: Any, run: Any, newline: Any, lines: Any, k: A
     return ones(counted & tail)
 
 
-@compiled
+@inlined
 def _new_line(lines: Any, k: Any) -> Any:
     lines[k, START], lines[k, SENTENCES], lines[k, CLOSED], lines[k, MARKS] = -1, 0, -1, 0
 
 
-@compiled
+@inlined
 def _touch(lines: Any, k: Any, at: Any, begins: Any, ends: Any) -> Any:
     """Of line k's part of a block: its first piece's begin, its last piece's end."""
     if lines[k, START] < 0 and begins != np.uint64(0):
@@ -276,14 +253,14 @@ def _touch(lines: Any, k: Any, at: Any, begins: Any, ends: Any) -> Any:
         lines[k, STOP] = at + highest(ends)
 
 
-@compiled
+@inlined
 def _end_line(lines: Any, k: Any, stop: Any, chars: Any, words: Any) -> Any:
     lines[k, END], lines[k, CHARS], lines[k, WORDS] = stop, chars, words
     if lines[k, START] < 0:
         lines[k, START] = lines[k, STOP] = stop
 
 
-@compiled
+@inlined
 def _split_lines(
     newline: Any, at: Any, begins: Any, piece_begins: Any, piece_ends: Any, lone: Any, lines: Any, k: Any, row: Any
 ) -> Any:
@@ -303,7 +280,7 @@ def _split_lines(
     return k
 
 
-@compiled
+@inlined
 def _close(lines: Any, k: Any, at: Any) -> Any:
     """A sentence of line k ends at ``at``."""
     lines[k, SENTENCES] += 1
@@ -312,7 +289,18 @@ def _close(lines: Any, k: Any, at: Any) -> Any:
 
 @compiled
 def _scan_text(
-    data: Any, end: Any, begin: Any, last: Any, flags: Any, row: Any, start: Any, stop: Any, w: Any, lines: Any, k: Any
+    data: Any,
+    base: Any,
+    end: Any,
+    begin: Any,
+    last: Any,
+    flags: Any,
+    row: Any,
+    start: Any,
+    stop: Any,
+    w: Any,
+    lines: Any,
+    k: Any,
 ) -> Any:
     """Write words from ``w`` and lines from ``k`` on, add to the counts; returns how many words and lines there are then."""
     zero, one = np.uint64(0), np.uint64(1)
@@ -322,7 +310,7 @@ def _scan_text(
     _new_line(lines, k)
     at = begin
     while True:
-        address = place(data, end, at)
+        address = place(base, end, len(data), at)
         size = min(64, last - at)
         valid = np.uint64(_ALL) >> np.uint64(64 - size) if size > 0 else zero
         upper = within(address, np.uint8(65), np.uint8(25)) & valid

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from mixwright.curate.compiled import compiled
+from mixwright.curate.compiled import compiled, inlined
 from mixwright.curate.kernels.characters import SENTENCE, decode
 
 #: what may close after a sentence mark; of those beyond ASCII the last bytes are 0x99, 0x9D, 0xBB before white space
@@ -21,7 +21,7 @@ _CLOSERS = np.array([ord(mark) for mark in CLOSERS], dtype=np.uint32)
 _WIDE_CLOSERS = np.array([ord(mark) for mark in WIDE_CLOSERS], dtype=np.uint32)
 
 
-@compiled
+@inlined
 def before(data: Any, begin: Any, at: Any) -> Any:
     """Where the character before ``at`` begins, ``begin`` at least and three bytes back at most."""
     back = at - 1
@@ -30,7 +30,7 @@ def before(data: Any, begin: Any, at: Any) -> Any:
     return back
 
 
-@compiled
+@inlined
 def _is_one_of(code: Any, marks: Any) -> Any:
     for mark in marks:  # noqa: SIM110  # kernels know no generators
         if code == mark:
