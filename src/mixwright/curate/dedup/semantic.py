@@ -196,8 +196,8 @@ def cosines(progress: Progress, *, folder: str, number: int, shard: None) -> Non
         cosine.append(similar[kept])
         count += len(run)
     with written_aside(_cosines(own, number)) as aside, aside.open("wb") as stream:
-        found = {"pairs": np.concatenate(pairs), "cosine": np.concatenate(cosine)}
-        np.savez(stream, **found, candidates=count, capped=buckets.capped)
+        similar = np.concatenate(cosine)
+        np.savez(stream, pairs=np.concatenate(pairs), cosine=similar, candidates=count, capped=buckets.capped)
 
 
 def cosines_of(pairs: Hashes, rows: Rows, own: Path, first: int) -> Floats:

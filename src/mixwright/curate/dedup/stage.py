@@ -131,7 +131,9 @@ def _planned(noted: Sequence[Noted], folder: Path, options: Options, base: Path)
         "against": [str(path) for path in against],
         "shards": [one.shard.name for one in noted],
         "signals": [str(one.signals) for one in noted],
-        "bands": [str(one.bands) for one in (*earlier, *noted)] if near else [],
+        "bands": [str(path) for path in [*(one.bands for one in earlier), *(one.bands for one in noted)]]
+        if near
+        else [],
         "keys": [str(one.keys) if one.keys else "" for one in noted],
         "near": dataclasses.asdict(near) if near else None,
         "semantic": dataclasses.asdict(options.for_semantic) if options.for_semantic else None,
