@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from mixwright.core.errors import StudyError
 from mixwright.curate.expressions import Quantile
@@ -179,3 +182,20 @@ def test_reading_rules_loads_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def _shown() -> list[str]:
+    page = (Path(__file__).parents[2] / "docs" / "curation-rules.md").read_text()
+    return re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+
+
+@pytest.mark.parametrize("text", _shown())
+def test_what_the_page_shows_is_understood(text: str) -> None:
+    options = Options.from_dict(yaml.safe_load(text)["curate"])
+    assert options.conditions
+    assert Options.from_dict(json.loads(json.dumps(options.to_dict()))) == options
+
+
+def test_presets_stand_on_the_page() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "curation-rules.md").read_text()
+    assert all(f"`{name}`" in page for name in presets())
