@@ -2,7 +2,7 @@
 
 data     (B,) uint8, offsets (n + 1,) int64 as in ``texts.py``
 masks    uint64, bit j about byte j of a block of 64 bytes, of which the text may end at any
-lines    (L, 8) int64, a row per line, blank ones too; its columns are END ... MARKS
+lines    (L, 8) int64, here flat, a row per line, blank ones too; its columns are END ... MARKS
 row      the counts of one text, in the order of ``counts.NAMES``
 piece    what stands between white space; a *lone* character, of an unspaced script, is a word
 """
@@ -69,17 +69,17 @@ def scan(data: NDArray[np.uint8], offsets: NDArray[np.int64]) -> tuple[Any, ...]
 def _scan(data: Any, tail: Any, offsets: Any, flags: Any, fold: Any, stops: Any, shift: Any) -> Any:
     n = len(offsets) - 1
     base, end = np.int64(data.ctypes.data), np.int64(tail.ctypes.data)
-    room = (len(data) + n) // 2 + 1  # two words are a byte apart, or their characters take three bytes each
+    room = (len(data) + n) // 2 + 4  # two words are a byte apart, or their characters take three bytes each
     first, line_first = np.zeros(n + 1, np.int64), np.zeros(n + 1, np.int64)
     start, stop, hashes = np.empty(room, np.int64), np.empty(room, np.int64), np.empty(room, np.uint64)
-    lines = np.empty((_line_feeds(data, base, end) + n, 8), np.int64)
+    lines = np.empty((_line_feeds(data, base, end) + n) * 8, np.int64)
     counts = np.zeros((n, len(c.NAMES)), np.int64)
     w = k = 0
     for i in range(n):
         w, k = _scan_text(data, base, end, offsets[i], offsets[i + 1], flags, counts[i], start, stop, w, lines, k)
         first[i + 1], line_first[i + 1] = w, k
         _hash_words(data, base, end, start, stop, first[i], w, fold, hashes, stops, shift, counts[i])
-    return first, start[:w], stop[:w], hashes[:w], line_first, lines, counts
+    return first, start[:w], stop[:w], hashes[:w], line_first, lines.reshape(-1, 8), counts
 
 
 @compiled
@@ -126,12 +126,17 @@ def _below(j: Any) -> Any:
 
 @inlined
 def _put(mask: Any, at: Any, places: Any, count: Any) -> Any:
-    """Write where the bits of a mask are from ``count`` on; returns how many there are then."""
+    """Write where the bits of a mask are from ``count`` on; returns how many there are then.
+
+    Four at a time, whether there are so many or not: what is written too much is written over.
+    """
+    past = count + ones(mask)
     while mask != np.uint64(0):
-        places[count] = at + lowest(mask)
-        count += 1
-        mask &= mask - np.uint64(1)
-    return count
+        for m in range(4):
+            places[np.uint64(count + m)] = at + lowest(mask)
+            mask &= mask - np.uint64(1)
+        count += 4
+    return past
 
 
 @inlined
@@ -230,7 +235,7 @@ def _longest(pieces: Any, counted: Any, run: Any, newline: Any, lines: Any, k: A
     run += ones(counted & _below(first))
     row[c.LONGEST_PIECE] = max(row[c.LONGEST_PIECE], run)
     if run > c.LONG_WORD:
-        lines[k + ones(newline & _below(first)), MARKS] |= LONG_WORD
+        lines[8 * (k + ones(newline & _below(first))) + MARKS] |= LONG_WORD
     tail = ~(np.uint64(_ALL) >> np.uint64(63 - last))
     inner = pieces & ~tail & ~_below(first)
     most = row[c.LONGEST_PIECE]
@@ -241,50 +246,59 @@ def _longest(pieces: Any, counted: Any, run: Any, newline: Any, lines: Any, k: A
 
 @inlined
 def _new_line(lines: Any, k: Any) -> Any:
-    lines[k, START], lines[k, SENTENCES], lines[k, CLOSED], lines[k, MARKS] = -1, 0, -1, 0
+    lines[8 * k + SENTENCES], lines[8 * k + CLOSED], lines[8 * k + MARKS] = 0, -1, 0
 
 
 @inlined
-def _touch(lines: Any, k: Any, at: Any, begins: Any, ends: Any) -> Any:
-    """Of line k's part of a block: its first piece's begin, its last piece's end."""
-    if lines[k, START] < 0 and begins != np.uint64(0):
-        lines[k, START] = at + lowest(begins)
-    if ends != np.uint64(0):
-        lines[k, STOP] = at + highest(ends)
+def _touched(begun: Any, done: Any, at: Any, begins: Any, ends: Any) -> Any:
+    """Where a line's first piece begins (-1: nowhere yet) and its last one ends, after a further part of a block."""
+    begun = at + lowest(begins) if begun < 0 and begins != np.uint64(0) else begun
+    return begun, at + highest(ends) if ends != np.uint64(0) else done
 
 
 @inlined
-def _end_line(lines: Any, k: Any, stop: Any, chars: Any, words: Any) -> Any:
-    lines[k, END], lines[k, CHARS], lines[k, WORDS] = stop, chars, words
-    if lines[k, START] < 0:
-        lines[k, START] = lines[k, STOP] = stop
+def _end_line(lines: Any, k: Any, stop: Any, begun: Any, done: Any, chars: Any, words: Any) -> Any:
+    lines[8 * k + END], lines[8 * k + CHARS], lines[8 * k + WORDS] = stop, chars, words
+    lines[8 * k + START] = stop if begun < 0 else begun
+    lines[8 * k + STOP] = stop if begun < 0 else done
 
 
 @inlined
 def _split_lines(
-    newline: Any, at: Any, begins: Any, piece_begins: Any, piece_ends: Any, lone: Any, lines: Any, k: Any, row: Any
+    newline: Any,
+    at: Any,
+    begins: Any,
+    piece_begins: Any,
+    piece_ends: Any,
+    lone: Any,
+    lines: Any,
+    k: Any,
+    begun: Any,
+    done: Any,
+    chars: Any,
+    words: Any,
 ) -> Any:
-    """End lines at a block's line feeds; returns the index of the line that goes on."""
+    """End lines at a block's line feeds; returns the line that goes on, and where its pieces begin and end so far."""
     rest = np.uint64(_ALL)
     while newline != np.uint64(0):
-        j = lowest(newline)
-        low, upto = _below(j), newline ^ (newline - np.uint64(1))
-        _touch(lines, k, at, piece_begins & rest & low, piece_ends & rest & upto)
-        words = row[c.LINE_WORDS] + ones(piece_begins & low) + ones(lone & low)
-        _end_line(lines, k, at + j, row[c.CHARS] + ones(begins & low), words)
-        k += 1
+        upto = newline ^ (newline - np.uint64(1))
+        low = upto >> np.uint64(1)
+        begun, done = _touched(begun, done, at, piece_begins & rest & low, piece_ends & rest & upto)
+        here = words + ones(piece_begins & low) + ones(lone & low)
+        _end_line(lines, k, at + lowest(newline), begun, done, chars + ones(begins & low), here)
+        k, begun = k + 1, -1
         _new_line(lines, k)
         rest = ~upto
         newline &= newline - np.uint64(1)
-    _touch(lines, k, at, piece_begins & rest, piece_ends & rest)
-    return k
+    begun, done = _touched(begun, done, at, piece_begins & rest, piece_ends & rest)
+    return k, begun, done
 
 
 @inlined
 def _close(lines: Any, k: Any, at: Any) -> Any:
     """A sentence of line k ends at ``at``."""
-    lines[k, SENTENCES] += 1
-    lines[k, CLOSED] = max(at, lines[k, CLOSED])
+    lines[8 * k + SENTENCES] += 1
+    lines[8 * k + CLOSED] = max(at, lines[8 * k + CLOSED])
 
 
 @compiled
@@ -308,6 +322,7 @@ def _scan_text(
     in_word = in_piece = unsure = was_mark = was_closer = zero
     was_j = was_mp = was_o = was_c = zero
     _new_line(lines, k)
+    begun = done = -1
     at = begin
     while True:
         address = place(base, end, len(data), at)
@@ -364,7 +379,9 @@ def _scan_text(
 
         # lines
         here = k
-        k = _split_lines(newline, at, begins, piece_begins, piece_ends, lone, lines, k, row)
+        k, begun, done = _split_lines(
+            newline, at, begins, piece_begins, piece_ends, lone, lines, k, begun, done, row[c.CHARS], row[c.LINE_WORDS]
+        )
         row[c.CHARS] += ones(begins)
         row[c.WORD_CHARS] += ones(word & begins)
         row[c.ALNUM] += ones(word & begins & ~under)
@@ -398,7 +415,7 @@ def _scan_text(
         hits = within(address, np.uint8(123), np.uint8(0)) & valid
         row[c.BRACE] += ones(hits)
         while hits != zero:
-            lines[here + ones(newline & _below(lowest(hits))), MARKS] |= BRACE
+            lines[8 * (here + ones(newline & _below(lowest(hits)))) + MARKS] |= BRACE
             hits &= hits - one
         j_, mp = letter(address, np.uint8(106)), letter(address, np.uint8(109)) | letter(address, np.uint8(112))
         o, c_ = letter(address, np.uint8(111)), letter(address, np.uint8(99))
@@ -412,11 +429,11 @@ def _scan_text(
         was_j, was_mp, was_o, was_c = j_ >> np.uint64(63), mp >> np.uint64(63), o >> np.uint64(63), c_ >> np.uint64(63)
         while hits != zero:
             j = lowest(hits)
-            lines[here + ones(newline & _below(j)), MARKS] |= phrase_at(data, begin, at + j, last)
+            lines[8 * (here + ones(newline & _below(j))) + MARKS] |= phrase_at(data, begin, at + j, last)
             hits &= hits - one
         row[c.NEWLINES] += ones(newline)
         at += 64
         if at > last:
             break
-    _end_line(lines, k, last, row[c.CHARS], row[c.LINE_WORDS])
+    _end_line(lines, k, last, begun, done, row[c.CHARS], row[c.LINE_WORDS])
     return began, k + 1
