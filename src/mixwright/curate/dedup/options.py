@@ -64,8 +64,8 @@ class Semantic:
 class Options:
     """Which duplicates are dropped. Of equal or similar texts the one that survives is that of the source named first in
     ``priority`` (then the order of the study), then the longer one (``prefer`` ``longest``) or none in particular
-    (``first``: the first read); ties go by the hash of the text. ``against`` are indexes of earlier runs
-    (``dedup-index`` of their curate artifact): what they hold is dropped here.
+    (``first``: the first read); ties go by the hash of the text. ``against`` are folders of earlier curations, whose documents
+    must still be there, or indexes made of such (``index.py``): what they hold is dropped here.
     """
 
     exact: bool | Exact = True
