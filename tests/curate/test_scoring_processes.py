@@ -17,7 +17,7 @@ from curation_for_tests import hashes
 from models_for_tests import save
 
 from mixwright.core.rng import rng
-from mixwright.curate.pipeline import Options, curate
+from mixwright.curate.pipeline import Bounds, Options, curate
 from mixwright.curate.scoring import place, scored_entries, scoring_tasks
 from mixwright.curate.shards import Shard
 from mixwright.engine.local import LocalEngine
@@ -50,6 +50,7 @@ def test_processes_write_what_threads_write(tmp_path, model) -> None:
             "small": {"signal": "ifd", "model": str(model), "template": "plain"},
             "rifd": {"model": str(model), "template": "plain"},
         },
+        rules={"vote": Bounds(max=2.0, columns=("small.ifd_loss", "rifd_loss"), at_least=1)},
         keep={"band": "p20(small.ifd_loss, all) <= small.ifd_loss <= p80(small.ifd_loss, all)"},
     )
     found = []
@@ -59,6 +60,7 @@ def test_processes_write_what_threads_write(tmp_path, model) -> None:
         found.append(hashes(draft.path))
         kept = [told["kept"]["documents"] for told in summary["sources"].values()]
         assert 0 < sum(kept) < len(ROWS)
+        assert summary["votes"]["vote"]["votes"] == [0, 1, 35], "one row has no response, but its prompt can be guessed"
         measured = json.loads((draft.path / "measured.json").read_text())
         assert measured["scored"] == {"small": {"no token in the target": 1}, "rifd": {}}
     assert found[0] == found[1]

@@ -18,8 +18,9 @@ from typing import Any
 
 from mixwright.core.errors import StudyError
 from mixwright.curate.accounting import Account, check_balance
+from mixwright.curate.agreement import of_votes
 from mixwright.curate.dedup.options import Near
-from mixwright.curate.judging import judge, looks_for_duplicates
+from mixwright.curate.judging import judge, looks_for_duplicates, table_of
 from mixwright.curate.measuring import WORK, Measured, facts_of, merge_targets
 from mixwright.curate.rules import Bounds, Options
 from mixwright.curate.shards import Shard, bytes_of, cut
@@ -148,17 +149,16 @@ def _find_duplicates(
     place: Measured, plan: Plan, options: Options, base: Path, engine: Engine, on_progress: OnProgress | None
 ) -> None:
     """Leave in ``place.dedup`` what deciding needs of duplicates, and nothing else."""
-    from mixwright.curate.dedup.stage import MEMORY, Noted, find_pairs
+    from mixwright.curate.dedup.stage import Noted, find_pairs
 
     near, exact = options.dedup.for_near, options.dedup.for_exact
     bands = [place.bands(shard) if near else None for shard in plan.shards]
     keys = [place.keys(shard) if exact and not exact.as_read else None for shard in plan.shards]
     noted = [Noted(*one) for one in zip(plan.shards, map(place.signals, plan.shards), bands, keys, strict=True)]
-    memory = MEMORY if options.memory is None else bytes_of(options.memory, "curate.memory")
     against = tuple(str(_indexed(base / path, place, number, near, engine)) for number, path in
                     enumerate(options.dedup.against))  # fmt: skip
     wanted = dataclasses.replace(options.dedup, against=against)
-    find_pairs(noted, place.dedup, wanted, engine=engine, report=_dedup_told(on_progress), memory=memory)
+    find_pairs(noted, place.dedup, wanted, engine=engine, report=_dedup_told(on_progress), memory=_memory(options))
     _tidy(place)
 
 
@@ -224,14 +224,19 @@ def decide_and_write(
     plan = Plan.of(sources, targets, options, base)
     report = on_progress or (lambda *_: None)
     report("decide", 0.0, {})
-    judge(place, plan.shards, options, out.judged)
+    inner = _engine(engine, options)
+    judge(place, plan.shards, options, out.judged, engine=inner, memory=_memory(options))
     common = {"measured": str(place.folder), "folder": str(out.folder)}
     waiting = [shard for shard in plan.shards if not out.marker(shard).is_file()]
     told = _Deciding(plan.shards, report)
-    _run(_engine(engine, options), [_writing(shard, common) for shard in waiting], told)
+    _run(inner, [_writing(shard, common) for shard in waiting], told)
     account = _balanced(plan, out, counted, options)
     summary = _summary({**sources, **targets}, plan, options, account)
+    if options.dedup.lines:
+        summary["lines_cut"] = _lines_cut(plan, out)
     summary["duplicates"] = read_json(out.judged.told) if out.judged.told.is_file() else None
+    votes = of_votes([table_of(place, shard) for shard in plan.shards], options)
+    summary["votes"] = {name: found.to_dict() for name, found in votes.items()}
     write_json(draft.path / "summary.json", summary)
     report("decide", 1.0, {})
     return summary
@@ -311,6 +316,13 @@ def _engine(engine: Engine, options: Options) -> Engine:
         workers = max(1, min(engine.slots, room))
     outside = bool(options.signals) or any(entry.kind.holds_gil for entry in options.measured)
     return LocalEngine(workers, engine.kind if outside else "threads")
+
+
+def _memory(options: Options) -> int:
+    """Bytes that the tasks of dedup may take together."""
+    from mixwright.curate.dedup.stage import MEMORY
+
+    return MEMORY if options.memory is None else bytes_of(options.memory, "curate.memory")
 
 
 def _measuring(shard: Shard, common: Mapping[str, Any], watch: bool) -> Task:
@@ -403,6 +415,15 @@ def _balanced(plan: Plan, out: Curated, counted: Mapping[str, Mapping[str, Any]]
         lines[shard.source] += facts["lines"]
     check_balance(account, read, kept, lines)
     return account
+
+
+def _lines_cut(plan: Plan, out: Curated) -> dict[str, dict[str, int]]:
+    """Per source of how many documents lines were cut out, and how many characters."""
+    found = {shard.source: {"documents": 0, "characters": 0} for shard in plan.shards}
+    for shard in plan.shards:
+        for key, count in read_json(out.marker(shard))["lines_cut"].items():
+            found[shard.source][key] += count
+    return found
 
 
 def _summary(given: Named, plan: Plan, options: Options, account: Account) -> dict[str, Any]:
