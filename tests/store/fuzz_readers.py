@@ -1,6 +1,6 @@
 """What must hold of any bytes as a file of documents, and a loop by atheris that looks for bytes of which it does not.
 
-    python tests/store/fuzz_readers.py -runs=20000 [-seed=1]
+    python tests/store/fuzz_readers.py -runs=5000 [-seed=1]
 
 JSONL      rows read + rows unreadable = lines that are not blank; the same in two pieces
 .gz, .zst  a whole stream as the lines in it; another at least one row, or none where only blanks come out

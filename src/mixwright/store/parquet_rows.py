@@ -205,7 +205,8 @@ def _as_rows(reader: _Reader, batch: pa.RecordBatch, first: int, others: pa.Arra
     import pyarrow as pa
 
     columns = {field: as_large_binary(batch.column(field)) for field in reader.fields}
-    good, bad = np.ones(batch.num_rows, dtype=bool), {}
+    good = np.ones(batch.num_rows, dtype=bool)
+    bad: dict[int, str] = {}
     for field, column in columns.items():
         for at, reason in _faults(field, column, reader.limits).items():
             bad.setdefault(at, reason)

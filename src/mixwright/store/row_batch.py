@@ -52,7 +52,7 @@ class RowBatch:
         """Its readable rows from ``start`` to ``stop``, without a copy, and what is unreadable before and between them."""
         first = 0 if start == 0 else int(self.rows[start])
         after = np.inf if stop == len(self) else self.rows[stop]
-        part = {
+        part: dict[str, Any] = {
             name: None if column is None else column.slice(start, stop - start)
             for name, column in self._columns().items()
         }
@@ -107,7 +107,7 @@ def _joined(batches: Sequence[RowBatch]) -> RowBatch:
     if len(batches) == 1:
         return batches[0]
     last = batches[-1]
-    columns = {
+    columns: dict[str, Any] = {
         name: None if column is None else pa.concat_arrays([batch._columns()[name] for batch in batches])
         for name, column in last._columns().items()
     }
