@@ -314,6 +314,10 @@ def report_data(domains: int = 5, targets: int = 2, seed: int = 7, names: tuple[
         "sources": _sources(names, "sources", seed), "targets": _sources(target_names, "targets", seed),
         "rules": [{"rule": rule, "signal": signal, "min": low, "max": high} for rule, signal, low, high in RULES],
         "samples": _samples(names), "overlap": _overlap(_sources(names, "sources", seed)), "duplicates": _DUPLICATES,
+        "agreement": {"ifd_vote": {
+            "names": ["small.ifd", "large.ifd"], "spearman": [[1.0, 0.71], [0.71, 1.0]], "kept": [800, 900],
+            "jaccard": [[1.0, 0.64], [0.64, None]], "compared": [[990, 985], [985, 990]], "votes": [200, 150, 640],
+        }},
         "corpus": [
             {"domain": name, "tokens": int(tokens), "bytes": int(tokens * (2.2 + n % 3 / 3)), "documents": int(tokens / 700),
              "held_out_tokens": int(tokens / 20)}

@@ -272,6 +272,10 @@ def test_stages_of_one_source_and_rules_that_fail_together(show: Any) -> None:
     assert kept in after
     assert kept not in before
     assert kept in page.run(f"{stage}.querySelector('table').textContent")
+    agreed = page.run("document.querySelector('#sources table[aria-label=\"Votes of ifd_vote\"]').textContent")
+    assert "small.ifdlarge.ifd" in agreed
+    assert "0.71" in agreed
+    assert "64 %" in agreed
     _clean(page)
 
 

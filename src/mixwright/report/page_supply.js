@@ -86,6 +86,8 @@ function sectionSources(section) {
   drawRules(section, all, order);
   drawOverlap(section, all, order);
   drawDuplicates(section);
+  for (const [vote, told] of Object.entries(DATA.agreement || {}))
+    section.append(folded(`How the scorers of ${vote} agree`, agreementTable(vote, told)));
   if (rules?.length) section.append(folded("The rules, and where their thresholds are from", rulesTable(rules, all, order)));
   if (samples?.length) section.append(folded("Some of what was dropped", ...samplesByRule(samples, order)));
   return true;
@@ -355,6 +357,30 @@ function drawDuplicates(section) {
         told.sizes.map(([most, count]) => [`${least(most)}${whole(most)}`, whole(count)]),
       ),
     ),
+  );
+}
+
+/** A row per pair of scorers of a vote. */
+function agreementTable(vote, { names, spearman, jaccard, compared, kept }) {
+  const pairs = names.flatMap((one, a) => names.slice(a + 1).map((other, n) => [a, a + 1 + n, one, other]));
+  return table(
+    [
+      { name: "scorer", words: true },
+      { name: "and", words: true },
+      { name: "documents both scored" },
+      { name: "rank correlation", hint: "Spearman" },
+      { name: "overlap of what they keep", hint: "kept by both / kept by either" },
+      { name: "each keeps", hint: "documents" },
+    ],
+    pairs.map(([a, b, one, other]) => [
+      one,
+      other,
+      whole(compared[a][b]),
+      fixed(spearman[a][b], 2),
+      percent(jaccard[a][b], 0),
+      `${whole(kept[a])} · ${whole(kept[b])}`,
+    ]),
+    { caption: `Votes of ${vote}` },
   );
 }
 

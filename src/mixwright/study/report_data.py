@@ -46,7 +46,8 @@ def report_data(flow: Flow) -> dict[str, Any]:
 
 
 def sources(summary: Mapping[str, Any]) -> dict[str, Any]:
-    """``sources``, ``targets``, ``rules``, ``samples``, ``overlap`` and ``duplicates`` from curation's summary; what is counted
+    """``sources``, ``targets``, ``rules``, ``samples``, ``overlap``, ``duplicates`` and ``agreement`` (of votes)
+    from curation's summary; what is counted
     per source (``first_dropped``, ``alone``, ``stages``) stands with it."""
     counted = ("first_dropped", "alone", "stages")
 
@@ -64,6 +65,7 @@ def sources(summary: Mapping[str, Any]) -> dict[str, Any]:
         "samples": summary.get("samples", []),
         "overlap": summary.get("overlap", []),
         "duplicates": summary.get("duplicates"),
+        "agreement": summary.get("votes") or {},
     }
 
 
