@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 
 from mixwright.core.errors import DataError
 from mixwright.curate.markup_kernels import OPENINGS, count_markup
+from mixwright.curate.rewrites import REWRITES
+from mixwright.curate.signal import kinds
 from mixwright.curate.signals.code_markup import CodeMarkup
 from mixwright.curate.signals.tokens import Tokens
 from mixwright.curate.signals.word_list import WordList
@@ -157,6 +159,13 @@ def test_tokens(tmp_path: Path) -> None:
     (tmp_path / "bad.json").write_text("{}")
     with pytest.raises(DataError, match=r"is not a tokenizer\.json"):
         Tokens(tokenizer="bad.json").prepare(tmp_path, tmp_path)
+
+
+def test_every_column_is_told_of() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "signals.md").read_text("utf-8")
+    columns = [column for column in kinds() if not column.startswith("dt_")]
+    assert [column for column in columns if f"`{column}`" not in page] == []
+    assert [name for name in REWRITES if f"`{name}`" not in page] == []
 
 
 def test_the_kit() -> None:

@@ -19,8 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mixwright.curate.compiled import compiled
+from mixwright.curate.kernels.addresses import frozen, place
 from mixwright.curate.kernels.bits import lowest, within
-from mixwright.curate.kernels.scanning import frozen, padded_end, place
 
 #: kinds, as bits
 URL, EMAIL, PHONE, IP, SECRET = 1, 2, 4, 8, 16
@@ -64,7 +64,7 @@ def classes() -> NDArray[np.uint8]:
 def _strings(strings: tuple[str, ...]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     offsets = np.zeros(len(strings) + 1, dtype=np.int64)
     np.cumsum([len(one) for one in strings], out=offsets[1:])
-    return frozen(np.frombuffer("".join(strings).encode(), dtype=np.uint8)), offsets
+    return frozen(np.frombuffer("".join(strings).encode(), dtype=np.uint8))[0], offsets
 
 
 @cache
@@ -76,7 +76,7 @@ def _tables() -> tuple[Any, ...]:
 
 def find_spans(data: NDArray[np.uint8], offsets: NDArray[np.int64], kinds: int) -> NDArray[np.int64]:
     """The matches of ``kinds`` (bits), ``(4, M)``: text, kind, start and stop in data; in order, none over another."""
-    spans: NDArray[np.int64] = _find_spans(frozen(data), offsets, kinds, *_tables())
+    spans: NDArray[np.int64] = _find_spans(*frozen(data), offsets, kinds, *_tables())
     return spans
 
 
@@ -496,19 +496,19 @@ def _matched(
 
 @compiled
 def _find_spans(
-    data: Any, offsets: Any, kinds: Any, table: Any, prefixes: Any, prefix_offsets: Any, rules: Any, names: Any,
+    data: Any, tail: Any, offsets: Any, kinds: Any, table: Any, prefixes: Any, prefix_offsets: Any, rules: Any, names: Any,
     name_offsets: Any,
 ) -> Any:  # fmt: skip
     spans = np.empty((4, 64), np.int64)
     count = 0
-    tail = padded_end(data)
+    base, end_base = data.ctypes.data, tail.ctypes.data
     one, zero = np.uint64(1), np.uint64(0)
     for i in range(len(offsets) - 1):
         at, end = offsets[i], offsets[i + 1]
         low = at
         while at < end:
             left = min(_STEP, end - at)
-            anchors = _anchors(place(data, tail, at), kinds) & (~zero >> np.uint64(64 - left))
+            anchors = _anchors(place(base, end_base, len(data), at), kinds) & (~zero >> np.uint64(64 - left))
             while anchors != zero:
                 spot = at + lowest(anchors)
                 anchors &= anchors - one

@@ -28,4 +28,6 @@ class CodeMarkup(Signal):
         from mixwright.curate.markup_kernels import count_markup
 
         counts = count_markup(texts.data, texts.offsets)
-        return {column: ratio(count, texts.lengths) for column, count in zip(self.columns, counts, strict=True)}
+        return {
+            column: ratio(count, texts.counted("chars")) for column, count in zip(self.columns, counts, strict=True)
+        }

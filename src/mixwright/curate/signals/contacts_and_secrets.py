@@ -40,4 +40,4 @@ class ContactsAndSecrets(Signal):
         }
         urls = kind == kernels.URL
         covered = np.bincount(text[urls], (stop - start)[urls], minlength=len(texts)).astype(np.int64)
-        return counted | {"url_ratio": ratio(covered, texts.lengths)}
+        return counted | {"url_ratio": ratio(covered, texts.counted("chars"))}
