@@ -83,24 +83,21 @@ def _pairs(hashes: Any, slots: Any, base: Any, keys: Any, rank: Any, longer: Any
     bits = bits_for(m)
     top, often = 0, 1
     for w in range(m - 1):
-        key = hashes[w] * np.uint64(_TWO) + hashes[w + 1]
-        found = first_seen(slots, base, bits, keys, w, key)
+        found = first_seen(slots, base, bits, keys, w, hashes[w] * np.uint64(_TWO) + hashes[w + 1])
         rank[w] = found
-        if found == w:
-            times[w] = 1
-        else:
-            times[found] += 1
-            if times[found] > often or (times[found] == often and found < top):
-                top, often = found, times[found]
+        times[w] = 0
+        times[found] += 1
+        if times[found] >= often and (times[found] > often or found < top):
+            top, often = found, np.int64(times[found])
     rank[m - 1] = rank[m] = longer[m - 1] = longer[m] = -1
     size = 0
     for w in range(m - 1):
-        if times[rank[w]] > 1:
-            held[size] = w
-            size += 1
-        else:
-            rank[w] = longer[w] = -1
-    return top, np.int64(often), size
+        twice = times[rank[w]] > 1
+        held[size] = w
+        size += twice
+        rank[w] = rank[w] if twice else -1
+        longer[w] = -1
+    return top, often, size
 
 
 @compiled
@@ -110,34 +107,30 @@ def _longer(
     """The same of the n-grams, from ``size`` held (n-1)-grams; ``longer`` becomes their rank.
 
     Where an n-gram goes on as the first one with the same beginning does, that is where it stands first. Only others are
-    looked up.
+    looked up. Loops are written without branches that a processor could guess wrong.
     """
     top, often = 0, 1
     for h in range(size):
         w = np.int64(held[h])
-        first, follows = np.int64(rank[w]), rank[w + 1]
-        if follows < 0:
-            longer[w] = -1
-            continue
-        if first != w and rank[first + 1] != follows:
+        follows = rank[w + 1]
+        first = np.int64(rank[w]) if follows >= 0 else w
+        if rank[first + 1] != follows:
             key = np.uint64(first) << np.uint64(32) | np.uint64(follows)
             first = first_seen(slots, base, bits, keys, w, key)
         longer[w] = first
-        if first == w:
-            times[w] = 1
-        else:
-            times[first] += 1
-            if times[first] > often or (times[first] == often and first < top):
-                top, often = first, np.int64(times[first])
+        times[w] = 0
+        times[first] += 1
+        if times[first] >= often and (times[first] > often or first < top):
+            top, often = first, np.int64(times[first])
     count = 0
     for h in range(size):
         w = held[h]
         first = longer[w]
-        if first >= 0 and times[first] > 1:
-            held[count] = w
-            count += 1
-        else:
-            rank[w] = longer[w] = -1
+        twice = times[first] > 1
+        held[count] = w
+        count += twice
+        longer[w] = first if twice else -1
+        rank[w] = rank[w] if twice else -1
     return top, often, count
 
 
