@@ -15,7 +15,7 @@ from curation_for_tests import HERE, Counting, Processes, Stopping, both, hashes
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mixwright.core.document import COLUMNS, document_id
+from mixwright.core.document import COLUMNS, document_id, text_hash
 from mixwright.core.errors import DataError, StudyError
 from mixwright.curate.dedup.options import Exact
 from mixwright.curate.dedup.options import Options as DedupOptions
@@ -419,3 +419,21 @@ def test_costs_are_known_before(small: Small) -> None:
     assert set(estimate(sources, targets, RULES, base)) == {*sources, *targets}
     model = Options(measure={"perplexity": {"model": "folder"}})
     assert estimate(sources, targets, model, base)["zoo"] > 100 * estimate(sources, targets, RULES, base)["zoo"]
+
+
+def test_lines_of_many_documents_are_cut(tmp_path: Path) -> None:
+    footer = "This is the footer that stands under each page of the site."
+    texts = [f"page {n} has words of its own\n{footer}" for n in range(4)] + [footer]
+    given = {"s": jsonl(tmp_path / "s.jsonl", texts), "qa": SourceOptions("qa.jsonl", prompt=("q",), response="a")}
+    (tmp_path / "qa.jsonl").write_text(json.dumps({"q": "What?", "a": footer}) + "\n")
+    targets = {"goal": jsonl(tmp_path / "goal.jsonl", [f"a goal\n{footer}"])}
+    options = Options(dedup=DedupOptions(lines=True, prefer="first"), target_ngram=50)
+    summary, draft = run(tmp_path, given, targets, options)
+    kept = rows(draft.path / "documents/s")
+    assert [row["text"].count(footer) for row in kept] == [1, 0, 0, 0]
+    assert [row["text_hash"] for row in kept] == [text_hash(row["text"]) for row in kept]
+    assert [row["text"] for row in rows(draft.path / "documents/qa")] == [f"What?\n{footer}"]
+    assert [row["text"] for row in rows(draft.path / "targets/goal")] == [f"a goal\n{footer}"]
+    assert [(row["row"], row["rules"]) for row in rows(draft.path / "ledger")] == [(5, ["duplicate_lines"])]
+    assert summary["lines_cut"]["s"]["documents"] == 3
+    assert summary["lines_cut"]["qa"] == summary["lines_cut"]["goal"] == {"documents": 0, "characters": 0}

@@ -21,10 +21,13 @@ from mixwright.core.errors import DataError
 from mixwright.curate.accounting import told_duplicates
 from mixwright.curate.deciding import Resolved, resolve
 from mixwright.curate.decontaminate import HashSet
+from mixwright.curate.dedup.folder import save_array
+from mixwright.curate.dedup.options import Lines
 from mixwright.curate.measuring import Measured
 from mixwright.curate.rules import Options
 from mixwright.curate.shards import Shard
 from mixwright.curate.tables import SignalTable
+from mixwright.engine.task import Engine
 from mixwright.store.artifact import write_json, written_aside
 
 if TYPE_CHECKING:
@@ -53,19 +56,32 @@ class Judged:
         """``index`` (row of the shard), ``rule``, ``kept``, ``similarity``, ``cluster`` of each duplicate; none: no file."""
         return self.folder / f"{shard.order:05d}.duplicates.parquet"
 
+    @property
+    def cuts(self) -> Path:
+        """The lines to cut out of what is kept (dedup/lines.py)."""
+        return self.folder / "cuts"
+
+    def emptied(self, shard: Shard) -> Path:
+        """Rows of which cutting leaves nothing; none: no file."""
+        return self.folder / f"{shard.order:05d}.emptied.npy"
+
     def shared(self, shard: Shard) -> Path:
         """``row``, ``count`` of shared n-grams, first ``word`` of the first, of rows of a target; none: no file."""
         return self.folder / f"{shard.order:05d}.shared.parquet"
 
 
-def judge(place: Measured, shards: Sequence[Shard], options: Options, out: Judged) -> Resolved:
-    """Decide and write what ``out`` names; returns the rules with their numbers."""
+def judge(
+    place: Measured, shards: Sequence[Shard], options: Options, out: Judged, *, engine: Engine, memory: int
+) -> Resolved:
+    """Decide and write what ``out`` names; returns the rules with their numbers. ``memory`` is for repeated lines alone."""
     tables = [table_of(place, shard) for shard in shards]
     resolved = resolve(options, tables)
     passing = [_passing(resolved, table) for table in tables]
     _mark_shared(place, shards, passing, out)
     if looks_for_duplicates(options):
         _mark_duplicates(place, shards, passing, options, out)
+    if options.dedup.for_lines:
+        _mark_lines(place, shards, passing, options.dedup.for_lines, out, engine, memory)
     write_json(out.rules, resolved.to_dict())
     return resolved
 
@@ -127,7 +143,7 @@ def _grams(place: Measured, shard: Shard, keep: Flags) -> NDArray[np.uint64]:
 def _mark_duplicates(
     place: Measured, shards: Sequence[Shard], passing: Sequence[Flags], options: Options, out: Judged
 ) -> None:
-    """Write which rows that pass repeat one that is kept, a table a shard."""
+    """Write which rows that pass repeat one that is kept, a table a shard, and take them out of ``passing``."""
     from mixwright.curate.dedup.stage import dropped
 
     table = dropped(place.dedup, passing, options.dedup)
@@ -137,6 +153,24 @@ def _mark_duplicates(
         start, stop = np.searchsorted(orders, [shard.order, shard.order + 1]).tolist()
         if stop > start:
             _write(out.duplicates(shard), table.slice(start, stop - start))
+            passing[shard.order][table["index"].to_numpy()[start:stop]] = False
+
+
+def _mark_lines(
+    place: Measured, shards: Sequence[Shard], passing: Sequence[Flags], lines: Lines, out: Judged, engine: Engine,
+    memory: int,
+) -> None:  # fmt: skip
+    """Find the lines to cut out of what is kept of plain training text, and write which rows that empties. Targets and
+    instruction rows, whose halves stand beside the text, stay whole."""
+    from mixwright.curate.dedup.lines import find_cuts
+
+    whole = [keep & (not shard.target and shard.given.response is None) for shard, keep in
+             zip(shards, passing, strict=True)]  # fmt: skip
+    noted = [place.lines(shard) for shard in shards]
+    emptied = find_cuts(place.dedup, noted, whole, out.cuts, lines, engine=engine, memory=memory)
+    for shard, rows in zip(shards, emptied, strict=True):
+        if len(rows):
+            save_array(out.emptied(shard), rows)
 
 
 def _read(path: Path, columns: Sequence[str] | None = None) -> pa.Table:

@@ -7,6 +7,7 @@ What measuring leaves in its folder (a task leaves its marker last, ``measured.j
     unreadable/<source>/<number>.parquet   path, row, reason, start of each row that cannot be read; none: no file
     grams/<source>/<number>.parquet        n-grams of the targets that its rows hold (of a target: all): row (from 0 in
                                            the signals file), gram, word (the first, counted in the text); none: no file
+    lines/<source>/<number>.lines, .npz    hashes of long lines, where repeated ones are to be cut out
     dedup/                                 rows of equal text, pairs of similar ones (dedup/stage.py)
     measured.json                          shards and what was counted
     .work/                                 prepared/<signal>/, bands/<source>/<number>, targets.npy; of each shard that is
@@ -29,6 +30,7 @@ import numpy as np
 from mixwright.core.document import document_ids
 from mixwright.curate.decontaminate import HashSet, ngrams
 from mixwright.curate.dedup.fields import KeyWriter
+from mixwright.curate.dedup.lines import LineWriter
 from mixwright.curate.dedup.signing import BandWriter, band_keys
 from mixwright.curate.entries import Entry
 from mixwright.curate.hashing import hexes, text_hashes
@@ -79,6 +81,10 @@ class Measured:
     def bands(self, shard: Shard) -> Path:
         """Its MinHash band keys, by which similar texts are looked for."""
         return self.folder / WORK / "bands" / shard.name
+
+    def lines(self, shard: Shard) -> Path:
+        """The hashes of its long lines (dedup/lines.py), where repeated ones are cut out."""
+        return self.folder / "lines" / f"{shard.name}.lines"
 
     def keys(self, shard: Shard) -> Path:
         """The hashes by which its rows are exact duplicates, where these are not those of texts."""
@@ -167,6 +173,7 @@ class _Files:
     watched: HashSet | None
     bands: BandWriter | None
     keys: KeyWriter | None
+    lines: LineWriter | None
     stack: contextlib.ExitStack
     rows: int = 0
     bad: int = 0
@@ -182,7 +189,10 @@ class _Files:
         near, exact = options.dedup.for_near, options.dedup.for_exact
         bands = stack.enter_context(BandWriter(place.bands(shard), near)) if near else None
         keys = stack.enter_context(KeyWriter(place.keys(shard), exact)) if exact and not exact.as_read else None
-        made = cls(shard, place, signals, options.target_ngram, watched, bands, keys, stack)
+        lines = (
+            stack.enter_context(LineWriter(place.lines(shard), given)) if (given := options.dedup.for_lines) else None
+        )
+        made = cls(shard, place, signals, options.target_ngram, watched, bands, keys, lines, stack)
         made._writer(place.signals(shard), made._schema)
         return made
 
@@ -197,8 +207,9 @@ class _Files:
             texts = Texts(batch.texts, prompts=batch.prompts, responses=batch.responses)
             self._writer(self.place.signals(self.shard), self._schema).add(self._measured(batch, texts, changed))
             self._note(texts)
-            if self.bands is not None:
-                self.bands.add(texts)
+            for writer in (self.bands, self.lines):
+                if writer is not None:
+                    writer.add(texts)
             self.rows += len(texts)
             self.bytes += len(texts.data)
         if batch.unreadable:

@@ -7,7 +7,9 @@ It leaves ``documents/<domain>/<order>.parquet`` (of a target ``targets/<name>/<
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +22,8 @@ from mixwright.core.errors import DataError
 from mixwright.curate.accounting import SAMPLES, SHOWN, Account, samples_wanted
 from mixwright.curate.deciding import Resolved
 from mixwright.curate.decontaminate import words
+from mixwright.curate.dedup.lines import Cuts, told
+from mixwright.curate.hashing import hexes, text_hashes
 from mixwright.curate.judging import Judged, columns_of, table_of
 from mixwright.curate.ledger import (
     Failures,
@@ -33,10 +37,12 @@ from mixwright.curate.ledger import (
 from mixwright.curate.measuring import BATCH, WORK, Measured
 from mixwright.curate.rules import DUPLICATE, EARLIER, LINES, NEAR, SEMANTIC, UNREADABLE, Options
 from mixwright.curate.shards import Shard
+from mixwright.curate.texts import Texts
 from mixwright.engine.task import Progress
 from mixwright.store.artifact import read_json, write_atomic
 from mixwright.store.documents import Unreadable, document_schema
 from mixwright.store.parquet import BatchWriter
+from mixwright.store.row_batch import offsets
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -87,7 +93,7 @@ def write_shard(progress: Progress, *, shard: Mapping[str, Any], measured: str, 
         verdict.options.waterfall, part.source, part.domain, verdict.sizes, verdict.failures, len(verdict.unreadable)
     )
     lines = _write_ledger(out.ledger(part), verdict, texts, account)
-    facts = {"kept": documents, "lines": lines, "account": account.to_dict()}
+    facts = {"kept": documents, "lines": lines, "lines_cut": texts.cut, "account": account.to_dict()}
     write_atomic(out.marker(part), json.dumps(facts))  # many numbers: in one line it is ten times as fast
     return {"kept": documents, "lines": lines}
 
@@ -97,7 +103,8 @@ class Verdict:
     """What is decided about the n readable rows of a shard (``rows``: their ``id``, ``path``, ``row``, ``text_hash``).
 
     ``failures`` is everything they fail, ``twins`` what the duplicates among them repeat, ``met`` row -> first word of the
-    first n-gram it shares with training text; ``sizes`` (n,) bytes of their texts.
+    first n-gram it shares with training text; ``sizes`` (n,) bytes of their texts, ``cuts`` the lines
+    to cut out of what is kept.
     """
 
     shard: Shard
@@ -108,6 +115,7 @@ class Verdict:
     twins: Twins | None
     met: Mapping[int, int]
     unreadable: Sequence[Unreadable]
+    cuts: Cuts | None
 
     @classmethod
     def of(cls, shard: Shard, place: Measured, judged: Judged) -> Verdict:
@@ -123,7 +131,11 @@ class Verdict:
         shared, met = _shared(judged.shared(shard), options)
         repeated, twins = _repeated(judged.duplicates(shard), options)
         sizes, unreadable = rows["bytes"].to_numpy(), _unreadable(place.unreadable(shard))
-        return cls(shard, options, rows, sizes, [*failures, *shared, *repeated], twins, met, unreadable)
+        emptied = _emptied(judged.emptied(shard))
+        order = {rule: number for number, rule in enumerate(options.waterfall)}
+        every = sorted([*failures, *shared, *repeated, *emptied], key=lambda one: order[one.rule])
+        cuts = Cuts.of(judged.cuts, shard.order) if options.dedup.lines else None
+        return cls(shard, options, rows, sizes, every, twins, met, unreadable, cuts)
 
     @property
     def kept(self) -> NDArray[np.bool_]:
@@ -153,11 +165,14 @@ def _repeated(path: Path, options: Options) -> tuple[list[Failures], Twins | Non
     thresholds = {
         DUPLICATE: "",
         NEAR: f"< {near.threshold:.10g}" if near else "",
-        LINES: "",
         SEMANTIC: f"< {semantic.threshold:.10g}" if semantic else "",
         EARLIER: "",
     }
     return duplicates(pq.read_table(path), thresholds)
+
+
+def _emptied(path: Path) -> list[Failures]:
+    return [Failures.of(LINES, np.load(path))] if path.is_file() else []
 
 
 def _unreadable(path: Path) -> list[Unreadable]:
@@ -176,6 +191,7 @@ class _Texts:
     wanted: dict[str, list[int]] = field(default_factory=dict)
     starts: dict[int, str] = field(default_factory=dict)
     details: dict[int, str] = field(default_factory=dict)
+    cut: Counter[str] = field(default_factory=lambda: Counter(documents=0, characters=0))
 
     def write(self, path: Path) -> int:
         """Write the documents; returns how many. Raises DataError if other rows are read than were measured."""
@@ -192,7 +208,10 @@ class _Texts:
                 self._check(batch, at, stop)
                 mine = kept[at:stop]
                 if writer is not None and mine.any():
-                    writer.add(_documents(self.shard, batch, verdict.rows, at, mine, schema))
+                    hashes = verdict.rows["text_hash"].slice(at, len(mine)).combine_chunks()
+                    left, hashes = self._without_lines(batch, at, mine, hashes)
+                    ids = verdict.rows["id"].slice(at, len(mine)).combine_chunks()
+                    writer.add(_documents(self.shard, left, ids, hashes, mine, schema))
                 for row in shown[np.searchsorted(shown, at) : np.searchsorted(shown, stop)].tolist():
                     self._note(row, batch.texts[row - at].as_py())
                 at = stop
@@ -200,13 +219,26 @@ class _Texts:
             self._check(None, at, len(kept))
         return int(kept.sum())
 
+    def _without_lines(
+        self, batch: RowBatch, at: int, kept: NDArray[np.bool_], hashes: pa.Array
+    ) -> tuple[RowBatch, pa.Array]:
+        """The batch without the lines to cut, and the hashes of its texts."""
+        if self.verdict.cuts is None:
+            return batch, hashes
+        texts, gone = self.verdict.cuts.cut(batch.texts, at)
+        if not gone.any():
+            return batch, hashes
+        self.cut.update(told(gone[kept]))
+        return dataclasses.replace(batch, texts=texts), hexes(text_hashes(Texts(texts)))
+
     def _check(self, batch: RowBatch | None, at: int, stop: int) -> None:
         rows = self.verdict.rows
         if batch is not None and stop <= rows.num_rows:
             if not stop - at:
                 return
             first, last = rows["row"][at].as_py(), rows["row"][stop - 1].as_py()
-            if (first, last) == (batch.rows[0], batch.rows[-1]):
+            same = np.array_equal(np.diff(offsets(batch.texts)), self.verdict.sizes[at:stop])
+            if same and (first, last) == (batch.rows[0], batch.rows[-1]):
                 return
         elif batch is None and at == stop:
             return
@@ -232,15 +264,14 @@ def _schema(shard: Shard) -> pa.Schema:
 
 
 def _documents(
-    shard: Shard, batch: RowBatch, rows: pa.Table, at: int, kept: NDArray[np.bool_], schema: pa.Schema
+    shard: Shard, batch: RowBatch, ids: pa.Array, hashes: pa.Array, kept: NDArray[np.bool_], schema: pa.Schema
 ) -> pa.RecordBatch:
-    """The kept rows of a batch, which are those from ``at`` on of the shard, as documents."""
+    """The kept rows of a batch as documents."""
     import pyarrow as pa
 
     count = len(kept)
-    own = rows.slice(at, count).combine_chunks()
     values = {
-        "id": own["id"].combine_chunks(), "text_hash": own["text_hash"].combine_chunks(),
+        "id": ids, "text_hash": hashes,
         "source": pa.repeat(pa.scalar(shard.source, pa.string()), count),
         "domain": pa.repeat(pa.scalar(shard.domain, pa.string()), count),
         "text": batch.texts, "meta": batch.meta, "prompt": batch.prompts, "response": batch.responses,
