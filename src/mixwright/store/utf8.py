@@ -34,9 +34,9 @@ def holds_strings(kind: pa.DataType) -> bool:
 def is_utf8(column: pa.Array) -> bool:
     """Whether every value of a large binary column is UTF-8 by itself; nulls are.
 
-    Cost: 50 GB/s and more where all of it is ASCII, 10 GB/s elsewhere.
+    Cost: 50 GB/s and more where all of it is ASCII, 20 where nearly all is, 3 where little is.
     """
-    import polars as pl
+    import pyarrow as pa
 
     content = column.buffers()[2]
     if content is None or not content.size:
@@ -46,8 +46,8 @@ def is_utf8(column: pa.Array) -> bool:
     if not len(held) or held.max() < 0x80:
         return True
     try:
-        pl.Series(column).cast(pl.String, strict=True)
-    except pl.exceptions.PolarsError:
+        column.view(pa.large_string()).validate(full=True)
+    except pa.ArrowInvalid:
         return False
     return True
 
