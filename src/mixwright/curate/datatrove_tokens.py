@@ -106,7 +106,7 @@ def _contractions() -> Iterator[tuple[str, ...]]:
 @cache
 def specials() -> dict[str, tuple[str, ...]]:
     """Chunks, or what is left of them, that are tokenized as listed."""
-    listed = {word: (word,) for word in (*_EMOTICONS.split(), *_WHOLE.split())}
+    listed: dict[str, tuple[str, ...]] = {word: (word,) for word in (*_EMOTICONS.split(), *_WHOLE.split())}
     listed |= {f"{letter}.": (f"{letter}.",) for letter in "abcdefghijklmnopqrstuvwxyz"}
     listed |= {f"°{letter}.": ("°", letter, ".") for letter in "cfkCFK"}
     listed |= {f"{hour}{half}": (str(hour), half) for hour in range(1, 13) for half in ("am", "a.m.", "pm", "p.m.")}
