@@ -384,12 +384,12 @@ function agreementTable(vote, { names, spearman, jaccard, compared, kept }) {
   );
 }
 
-/** A heading per rule, and below it the samples that fail it first. */
+/** Folded per rule, the samples that fail it first. */
 function samplesByRule(samples, order) {
   const rules = [...new Set([...order, ...samples.flatMap((row) => row.rules)])];
   return rules.flatMap((rule) => {
     const mine = samples.filter((row) => row.rules[0] === rule);
-    return mine.length ? [el("p", { class: "caption" }, rule), ...mine.map(sample)] : [];
+    return mine.length ? [folded(rule, ...mine.map(sample))] : [];
   });
 }
 
