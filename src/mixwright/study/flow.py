@@ -472,7 +472,7 @@ class Flow:
         begun, draft = time.monotonic(), self.workspace.draft("measure", key)
         measure(
             s.sources, s.targets, s.curate, base=self.root, folder=draft.path, engine=self.engine,
-            on_progress=self.listener.progress,
+            on_progress=self.listener.progress, cache=self.workspace.root / "scores",
         )  # fmt: skip
         return draft.seal(settings=told, inputs={}, info={"seconds": round(time.monotonic() - begun, 2)})
 
