@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
 from numba import njit
+from numba.extending import intrinsic
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -18,3 +19,8 @@ def compiled(function: F) -> F:
 def inlined(function: F) -> F:
     """The same for a small function inside loops of others: it becomes part of every function that calls it."""
     return cast(F, njit(cache=True, nogil=True, forceinline=True)(function))
+
+
+def instruction(function: Callable[..., Any]) -> Any:
+    """A function in kernels that is given as LLVM code: ``function`` returns its signature and what generates the code."""
+    return intrinsic(function)

@@ -11,7 +11,8 @@ from typing import Any
 
 from llvmlite import ir
 from numba import types
-from numba.extending import intrinsic
+
+from mixwright.curate.compiled import instruction
 
 _BYTE, _WORD, _LANES = ir.IntType(8), ir.IntType(64), 64
 _BYTES = ir.VectorType(_BYTE, _LANES)
@@ -24,7 +25,7 @@ def _everywhere(builder: Any, value: Any) -> Any:
     return builder.shuffle_vector(first, undefined, ir.Constant(ir.VectorType(lane, _LANES), [0] * _LANES))
 
 
-@intrinsic
+@instruction
 def within(context: Any, address: Any, low: Any, span: Any) -> Any:
     """The mask of the 64 bytes with ``low <= byte <= low + span``, all uint8, wrapping at 256."""
 
@@ -37,7 +38,7 @@ def within(context: Any, address: Any, low: Any, span: Any) -> Any:
     return types.uint64(types.int64, types.uint8, types.uint8), generate
 
 
-@intrinsic
+@instruction
 def letter(context: Any, address: Any, small: Any) -> Any:
     """The mask of the 64 bytes that are an ASCII letter, given as a small one, in either case."""
 
@@ -50,7 +51,7 @@ def letter(context: Any, address: Any, small: Any) -> Any:
     return types.uint64(types.int64, types.uint8), generate
 
 
-@intrinsic
+@instruction
 def eight(context: Any, address: Any) -> Any:
     """The 8 bytes at an address as one uint64, the first byte lowest."""
 
@@ -60,7 +61,7 @@ def eight(context: Any, address: Any) -> Any:
     return types.uint64(types.int64), generate
 
 
-@intrinsic
+@instruction
 def ones(context: Any, mask: Any) -> Any:
     """How many bits of a uint64 are set."""
 
@@ -70,7 +71,7 @@ def ones(context: Any, mask: Any) -> Any:
     return types.int64(types.uint64), generate
 
 
-@intrinsic
+@instruction
 def lowest(context: Any, mask: Any) -> Any:
     """Which bit of a uint64 is the lowest set one; 64 where none is."""
 
@@ -80,7 +81,7 @@ def lowest(context: Any, mask: Any) -> Any:
     return types.int64(types.uint64), generate
 
 
-@intrinsic
+@instruction
 def highest(context: Any, mask: Any) -> Any:
     """Which bit of a uint64 is the highest set one; -1 where none is."""
 

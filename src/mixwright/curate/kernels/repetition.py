@@ -81,7 +81,7 @@ def _pairs(hashes: Any, slots: Any, base: Any, keys: Any, rank: Any, longer: Any
     """Of the 2-grams: the first of the most frequent ones, how often it stands, how many are held."""
     m = len(hashes)
     bits = bits_for(m)
-    top, often = 0, 1
+    top, often = 0, 1  # type: tuple[Any, Any]
     for w in range(m - 1):
         found = first_seen(slots, base, bits, keys, w, hashes[w] * np.uint64(_TWO) + hashes[w + 1])
         rank[w] = found
@@ -109,7 +109,7 @@ def _longer(
     Where an n-gram goes on as the first one with the same beginning does, that is where it stands first. Only others are
     looked up. Loops are written without branches that a processor could guess wrong.
     """
-    top, often = 0, 1
+    top, often = 0, 1  # type: tuple[Any, Any]
     for h in range(size):
         w = np.int64(held[h])
         follows = rank[w + 1]
@@ -140,7 +140,10 @@ def _measure_words(data: Any, start: Any, stop: Any, ascii_: Any, letters: Any) 
     count = 0
     for w in range(len(start)):
         letters[w] = count
-        count += _letters(data, start, stop, w, w + 1, ascii_)
+        count += stop[w] - start[w]
+        if not ascii_:
+            for at in range(start[w], stop[w]):
+                count -= data[at] & 0xC0 == 0x80
     letters[len(start)] = count
 
 

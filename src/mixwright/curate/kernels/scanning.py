@@ -318,7 +318,8 @@ def _scan_text(
 ) -> Any:
     """Write words from ``w`` and lines from ``k`` on, add to the counts; returns how many words and lines there are then."""
     zero, one = np.uint64(0), np.uint64(1)
-    began, ended, over, kind, dots, run = w, w, 0, 0, 0, 0
+    began, ended, over, kind, run = w, w, 0, 0, 0
+    dots: Any = 0
     in_word = in_piece = unsure = was_mark = was_closer = zero
     was_j = was_mp = was_o = was_c = zero
     _new_line(lines, k)
