@@ -7,6 +7,8 @@
 # make bench-train    our loop beside transformers.Trainer, populations beside single processes; more with a GPU
 # make bench-faults   kill -9 at random moments over tokenize, sweep and train, on ranks and on Ray
 # make bench-tokens   what tokenizing costs, and kills of it
+# make bench-curate   filters, dedup and the whole of curation beside datatrove, Data-Juicer and datasketch (Debian's packages
+#                     for the corpus); ARGS='--scale 5000': ours alone on 5 GB
 #
 # TORCH_INDEX=URL  takes torch from another package index (the CPU-only or a CUDA one; see README)
 
@@ -20,7 +22,7 @@ LAWS = benchmarks/.envs/laws
 STREAM = benchmarks/.envs/stream
 SETUP = pyproject.toml constraints.txt
 
-.PHONY: demo test test-long check format bench bench-laws bench-stream bench-train bench-faults bench-tokens clean
+.PHONY: demo test test-long check format bench bench-laws bench-stream bench-train bench-faults bench-tokens bench-curate clean
 
 demo: $(VENV)/.demo
 	$(BIN)/mixwright demo --folder demo
@@ -58,6 +60,9 @@ bench-faults: $(VENV)/.all
 
 bench-tokens: $(VENV)/.demo
 	$(BIN)/python benchmarks/tokens_cost.py $(ARGS)
+
+bench-curate: $(VENV)/.all
+	TORCH_INDEX=$(TORCH_INDEX) $(BIN)/python -m benchmarks.curate $(ARGS)
 
 clean:
 	rm -rf $(VENV) benchmarks/.envs demo build dist

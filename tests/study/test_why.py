@@ -71,3 +71,16 @@ def test_text_that_has_gone(flow: Flow) -> None:
     reason = explain(flow, "prose.jsonl:1")
     assert reason.answer.kept
     assert reason.start == ""
+
+
+def test_what_a_text_shares_with_an_evaluation(tmp_path: Path) -> None:
+    shared = "the quick brown fox jumps over the lazy dog while nobody is looking at all today"
+    (tmp_path / "prose.jsonl").write_text(json.dumps({"text": f"Once {shared}, they said."}) + "\n")
+    (tmp_path / "exam.jsonl").write_text(json.dumps({"text": shared}) + "\n")
+    study = "sources: {prose: {path: prose.jsonl}}\ncurate: {measure: {contamination: {paths: [exam.jsonl]}}}\n"
+    (tmp_path / "study.yaml").write_text(study)
+    flow = Flow(read_study(tmp_path / "study.yaml"))
+    flow.make("curate")
+    said = " ".join(words(flow, "prose.jsonl:1").split())
+    assert "contamination: shares 4 of 4 evaluation n-grams with exam.jsonl" in said
+    assert "the quick brown fox" in said

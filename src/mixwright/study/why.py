@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Group, RenderableType
@@ -30,10 +33,13 @@ class Reason:
     answer: Answer
     start: str = ""
     twin_start: str = ""
+    #: what signals have to say about the text themselves: the evaluation item it shares most with
+    said: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        return dataclasses.asdict(self.answer) | {"start": self.start, "twin_start": self.twin_start}
+        more = {"start": self.start, "twin_start": self.twin_start, "said": list(self.said)}
+        return dataclasses.asdict(self.answer) | more
 
 
 def explain(flow: Flow, wanted: str) -> Reason:
@@ -47,11 +53,25 @@ def explain(flow: Flow, wanted: str) -> Reason:
         raise StudyError("This study, as it now stands, has not been curated: run mixwright curate first.")
     answer = Traces(curated.path, measured.path, flow.study.curate).answer(wanted)
     twin = answer.twin.place if answer.twin is not None else None
-    return Reason(answer, _start(flow, answer.place), _start(flow, twin) if twin is not None else "")
+    text = _text(flow, answer.place)
+    other = _text(flow, twin) if twin is not None else ""
+    return Reason(answer, text[:_SHOWN], other[:_SHOWN], tuple(_said(flow, text)) if text else ())
 
 
-def _start(flow: Flow, place: Place) -> str:
-    """How a row's text begins, read from its source again; empty if that has changed or gone."""
+def _said(flow: Flow, text: str) -> Iterator[str]:
+    """What the measured signals that can ``explain`` a text say of it; cost: reading what their options name."""
+    for entry in flow.study.curate.measured:
+        signal = entry.signal()
+        if hasattr(signal, "explain"):
+            with TemporaryDirectory() as folder:
+                signal.prepare(flow.root, Path(folder))
+                said = str(signal.opened(Path(folder)).explain(text))  # type: ignore[attr-defined]
+            if said:
+                yield f"{entry.name}: {said}"
+
+
+def _text(flow: Flow, place: Place) -> str:
+    """A row's text, read from its source again; empty if that has changed or gone."""
     from mixwright.curate.pipeline import Plan
 
     if place.index < 0:
@@ -62,7 +82,7 @@ def _start(flow: Flow, place: Place) -> str:
         at = place.index
         for batch in shard.batches():
             if at < len(batch.rows):
-                return str(batch.texts[at].as_py())[:_SHOWN] if batch.path == place.path else ""
+                return str(batch.texts[at].as_py()) if batch.path == place.path else ""
             at -= len(batch.rows)
     except (MixwrightError, IndexError):
         pass
@@ -81,6 +101,7 @@ def shown(reason: Reason) -> RenderableType:
         lines.append(Text(answer.detail))
     if reason.start:
         lines.append(Text(short(" ".join(reason.start.split()), 200), "italic"))
+    lines += [Text(sentence) for sentence in reason.said]
     if answer.judgements:
         lines += ["", _rules(answer)]
     if answer.twin is not None:
