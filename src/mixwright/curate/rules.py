@@ -172,8 +172,7 @@ class Options:
     ``rewrite`` lists what changes texts as they are read, before anything is measured, with options.
 
     ``memory`` (bytes, ``1.5GB``) bounds what all workers together hold, beside 64 bytes a document; ``shard`` is about how
-    much text a task holds. A compressed file may unpack to at most ``max_inflation`` times its size. ``compat``
-    ``datatrove`` measures as that tool does, so that the same thresholds decide the same.
+    much text a task holds. A compressed file may unpack to at most ``max_inflation`` times its size.
     """
 
     presets: tuple[str, ...] = ()
@@ -186,7 +185,6 @@ class Options:
     dedup: DedupOptions = field(default_factory=DedupOptions)
     target_ngram: Annotated[int, Ge(1)] = 13
     signals: tuple[str, ...] = ()
-    compat: Literal["none", "datatrove"] = "none"
     memory: str | None = None
     shard: str = "64MB"
     max_inflation: Annotated[float, Gt(1)] = 1000.0
