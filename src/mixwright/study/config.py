@@ -502,7 +502,13 @@ def _check_names(study: Study, placed: Placed) -> None:
         except MixwrightError as error:
             raise StudyError(f"{placed.at(('sources', name))}: {error}") from error
     _known(study.curate.domains, (*domains, *study.targets), ("curate", "domains"), "domain", placed)
-    _known(dict.fromkeys(study.curate.dedup.priority), tuple(study.sources), ("curate", "dedup", "priority"), "source", placed)
+    _known(
+        dict.fromkeys(study.curate.dedup.priority),
+        tuple(study.sources),
+        ("curate", "dedup", "priority"),
+        "source",
+        placed,
+    )
     _known(study.objective.metrics, metrics, ("objective", "metrics"), "metric", placed)
     for name, budget in study.objective.budgets.items():
         at: Where = ("objective", "budgets", name, "metrics") if budget.metrics else ("objective", "budgets")
