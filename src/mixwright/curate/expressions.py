@@ -604,7 +604,10 @@ class _Parser:
 
 def _near(name: str, known: Sequence[str] | frozenset[str]) -> str:
     near = difflib.get_close_matches(name, sorted(known), n=1)
-    return f"; did you mean {near[0]!r}?" if near else f"; known are {', '.join(sorted(known)[:40])}"
+    if near:
+        return f"; did you mean {near[0]!r}?"
+    some = [name for name in sorted(known) if not name.startswith("dt_")]  # datatrove's own are for its preset
+    return f"; known are {', '.join(some[:12])}{f' and {len(some) - 12} more (docs/signals.md)' if len(some) > 12 else ''}"
 
 
 def _percent(node: Quantile) -> str:
