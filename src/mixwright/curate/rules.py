@@ -307,7 +307,7 @@ class Options:
             if one not in self._known.columns:
                 raise StudyError(
                     f"No signal measures {one!r}, named in {where}rules.{_near(one, self._known.columns)} "
-                    f"Known: {', '.join(sorted(self._known.columns))}."
+                    "docs/signals.md lists the columns there are."
                 )
         low, high = (bound if not isinstance(bound, str) else None for bound in (bounds.min, bounds.max))
         signal = None if bounds.columns else column
