@@ -58,7 +58,7 @@ targets:
 {_lines("targets", found["targets"])}
 
 curate:
-  dedup: {{exact: true}}
+  dedup: {{exact: true, near: true}}
   rules:                        # thresholds; the numbers are measured for every document first
     chars: {{min: 200}}
     alnum_ratio: {{min: 0.4}}
