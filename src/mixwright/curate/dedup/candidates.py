@@ -34,9 +34,10 @@ class Buckets:
     @classmethod
     def of(cls, keys: Hashes, members: Counts, rows: Rows, representatives: int) -> Buckets:
         """Entries (a key and the row that has it) in any order; buckets of one row are left out."""
-        order = np.argsort(keys)
-        ranked, members = keys[order], members[order]
-        same = np.zeros(len(order) + 1, dtype=bool)
+        from mixwright.curate.dedup.sorting_kernels import entries_ascending
+
+        ranked, members = entries_ascending(keys, members)
+        same = np.zeros(len(ranked) + 1, dtype=bool)
         same[1:-1] = ranked[1:] == ranked[:-1]
         several = same[1:] | same[:-1]
         begins = np.flatnonzero(~same[:-1][several])
@@ -59,7 +60,7 @@ class Buckets:
             stop = max(at + 1, int(np.searchsorted(made, before + _AT_ONCE, side="right")))
             room = np.empty(int(made[stop - 1] - before), dtype=np.uint64)
             count = bucket_pairs(self.members, segments[at:stop], self.representatives, room)
-            yield without_settled(np.unique(room[:count]), self.rows.settled)
+            yield without_settled(distinct(room[:count]), self.rows.settled)
             at = stop
 
     def _rank_large(self) -> None:
@@ -71,6 +72,14 @@ class Buckets:
         for bucket in large:
             inside = slice(self.bounds[bucket], self.bounds[bucket + 1])
             self.members[inside] = self.rows.ranked(self.members[inside])
+
+
+def distinct(pairs: Hashes) -> Hashes:
+    """Each once, ascending."""
+    ascending = np.sort(pairs)
+    once = np.ones(len(ascending), dtype=bool)
+    once[1:] = ascending[1:] != ascending[:-1]
+    return ascending[once]
 
 
 def _segments(starts: Counts, stops: Counts, most: int) -> Counts:

@@ -126,21 +126,6 @@ def all_shingles(words: Any, first: Any, n: int) -> Any:
 
 
 @compiled
-def without_repeats(hashes: Any, begins: Any) -> Any:
-    """Ascending sets back to back, each member once, and where each set begins."""
-    out = np.empty(len(hashes), np.uint64)
-    kept = np.zeros(len(begins), np.int64)
-    at = 0
-    for i in range(len(begins) - 1):
-        for j in range(begins[i], begins[i + 1]):
-            if j == begins[i] or hashes[j] != hashes[j - 1]:
-                out[at] = hashes[j]
-                at += 1
-        kept[i + 1] = at
-    return out[:at].copy(), kept
-
-
-@compiled
 def jaccards(left: Any, left_at: Any, right: Any, right_at: Any, pairs: Any, least: float) -> Any:
     """Jaccard similarity of pairs of ascending sets: ``pairs[:, 0]`` of ``left`` with ``pairs[:, 1]`` of ``right``; 0 where it
     is below ``least``, which is seen early, and for two empty sets. Cost: 1 ns a member at most."""

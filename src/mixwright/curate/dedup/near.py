@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mixwright.curate.dedup.candidates import Buckets, rows_of
+from mixwright.curate.dedup.candidates import Buckets, distinct, rows_of
 from mixwright.curate.dedup.folder import Folder, opened, save_array
 from mixwright.curate.dedup.rows import Rows
 from mixwright.curate.dedup.signing import BUCKETS, Bands, Hashes
@@ -192,7 +192,7 @@ def screened(progress: Progress, *, folder: str, number: int, block: Sequence[in
         for run in _runs(place, part):
             start, end = np.searchsorted(run, np.array([first, stop]))
             found.append(np.array(run[start:end]))
-    pairs = np.unique(np.concatenate(found))
+    pairs = distinct(np.concatenate(found))
     bands = place.plan["bands"]
     kept = screen(pairs, place.rows, lambda shard: Bands(Path(bands[shard])).sketches(place.near), place.near.threshold)
     with written_aside(_screened(place, number)) as aside, aside.open("wb") as stream:

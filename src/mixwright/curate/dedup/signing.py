@@ -67,12 +67,11 @@ def shingle_sets(texts: Texts, ngram: int) -> tuple[Hashes, Counts]:
     A shingle is ``ngram`` consecutive words; a text of fewer words has one, of all of them.
     """
     from mixwright.curate.dedup import kernels
+    from mixwright.curate.dedup.sorting_kernels import distinct_ascending
 
     words = texts.words
     hashes, begins = kernels.all_shingles(words.hashes, words.first, ngram)
-    for start, stop in zip(begins[:-1].tolist(), begins[1:].tolist(), strict=True):
-        hashes[start:stop].sort()
-    held: tuple[Hashes, Counts] = kernels.without_repeats(hashes, begins)
+    held: tuple[Hashes, Counts] = distinct_ascending(hashes, begins)
     return held
 
 
@@ -101,9 +100,12 @@ class BandWriter:
 
     def entries(self) -> tuple[Hashes, Numbers]:
         """All keys, ascending (equal ones by row), and the row of each."""
+        from mixwright.curate.dedup.sorting_kernels import entries_ascending
+
         keys = np.concatenate([*self._keys, np.zeros(0, dtype=np.uint64)])
         rows = np.concatenate([*self._rows, np.zeros(0, dtype=np.uint32)])
-        return _ascending(keys, rows)
+        held: tuple[Hashes, Numbers] = entries_ascending(keys, rows)
+        return held
 
     def __enter__(self) -> Self:
         return self
@@ -117,17 +119,6 @@ class BandWriter:
                 for part in self._sketches:
                     stream.write(part.data)
             write_bands(self._path, keys, rows)
-
-
-def _ascending(keys: Hashes, rows: Numbers) -> tuple[Hashes, Numbers]:
-    """By key, equal ones by row: sorted by key alone, which is fast, and what is equal sorted again."""
-    order = np.argsort(keys)
-    keys, rows = keys[order], rows[order]
-    same = np.zeros(len(keys) + 1, dtype=bool)
-    same[1:-1] = keys[1:] == keys[:-1]
-    tied = np.flatnonzero(same[1:] | same[:-1])
-    rows[tied] = rows[tied][np.lexsort((rows[tied], keys[tied]))]
-    return keys, rows
 
 
 def _sketches(path: Path) -> Path:
