@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -89,6 +90,7 @@ class BatchWriter:
         self._codec: Any = {name: "lz4" if name in light else "zstd" for name in schema.names} if light else "zstd"
         self._level: Any = {name: 1 for name in schema.names if name not in light} if light else 1
         self._waiting: list[pa.RecordBatch] = []
+        self._sizes = _Sizes.of(schema)
         self._size = self._count = 0
         self.rows = 0
 
@@ -115,7 +117,7 @@ class BatchWriter:
                 [column.cast(field.type) for column, field in zip(batch.columns, self._schema, strict=True)],
                 schema=self._schema,
             )
-        sizes = np.cumsum(row_bytes(batch))
+        sizes = np.cumsum(self._sizes.rows(batch))
         self.rows += batch.num_rows
         start = 0
         while start < batch.num_rows:
@@ -151,22 +153,43 @@ class BatchWriter:
         self._aside.__exit__(kind, error, trace)
 
 
+@dataclass(frozen=True)
+class _Sizes:
+    """How to tell the bytes of rows of a schema: ``width`` of all values that have one, and which columns hold others."""
+
+    width: int
+    strings: tuple[int, ...]
+    lists: tuple[int, ...]
+
+    @classmethod
+    def of(cls, schema: pa.Schema) -> _Sizes:
+        import pyarrow as pa
+
+        width, strings, lists = 0, [], []
+        for at, kind in enumerate(schema.types):
+            if pa.types.is_fixed_size_binary(kind):
+                width += kind.byte_width
+            elif pa.types.is_primitive(kind):
+                width += max(1, kind.bit_width // 8)
+            elif pa.types.is_list(kind) or pa.types.is_large_list(kind):
+                lists.append(at)
+            elif pa.types.is_nested(kind) or pa.types.is_dictionary(kind) or pa.types.is_null(kind):
+                width += _LIST_ITEM
+            else:
+                strings.append(at)
+        return cls(width, tuple(strings), tuple(lists))
+
+    def rows(self, batch: pa.RecordBatch) -> NDArray[np.int64]:
+        import pyarrow.compute as pc
+
+        sizes = np.full(batch.num_rows, self.width, dtype=np.int64)
+        for at in self.strings:
+            sizes += np.asarray(pc.fill_null(pc.binary_length(batch.column(at)), 0), dtype=np.int64)
+        for at in self.lists:
+            sizes += _LIST_ITEM * np.asarray(pc.fill_null(pc.list_value_length(batch.column(at)), 0), dtype=np.int64)
+        return sizes
+
+
 def row_bytes(batch: pa.RecordBatch) -> NDArray[np.int64]:
     """About how many bytes each row takes, ``(n,)``, from the row alone: its strings' bytes, the width of other values."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    sizes = np.zeros(batch.num_rows, dtype=np.int64)
-    for column in batch.columns:
-        kind = column.type
-        if pa.types.is_fixed_size_binary(kind):
-            sizes += kind.byte_width
-        elif pa.types.is_primitive(kind):
-            sizes += max(1, kind.bit_width // 8)
-        elif pa.types.is_list(kind) or pa.types.is_large_list(kind):
-            sizes += _LIST_ITEM * np.asarray(pc.fill_null(pc.list_value_length(column), 0), dtype=np.int64)
-        elif pa.types.is_nested(kind) or pa.types.is_dictionary(kind) or pa.types.is_null(kind):
-            sizes += _LIST_ITEM
-        else:
-            sizes += np.asarray(pc.fill_null(pc.binary_length(column), 0), dtype=np.int64)
-    return sizes
+    return _Sizes.of(batch.schema).rows(batch)
