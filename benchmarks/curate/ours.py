@@ -79,6 +79,7 @@ def _measured(path: Path, signals: list[Signal]) -> dict[str, Any]:
 
 def near(path: Path, folder: Path, workers: int, options: Dedup | None = None) -> dict[str, Any]:
     import pyarrow as pa
+    import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
     from mixwright.core.document import document_ids
@@ -107,9 +108,8 @@ def near(path: Path, folder: Path, workers: int, options: Dedup | None = None) -
     table = dropped(folder / "dedup", [np.ones(size, dtype=bool) for size in sizes], options)
     first = np.concatenate([[0], np.cumsum(sizes)])
     rows = first[table["order"].to_numpy()] + table["index"].to_numpy()
-    ids = [pq.read_table(one.signals, columns=["id"])["id"].to_pylist() for one in noted]
-    row_of = {ident: row for row, ident in enumerate(ident for part in ids for ident in part)}
-    np.savez(folder / "removed.npz", rows=rows, kept=[row_of[ident] for ident in table["kept"].to_pylist()])
+    ids = pa.concat_tables([pq.read_table(one.signals, columns=["id"]) for one in noted])["id"]
+    np.savez(folder / "removed.npz", rows=rows, kept=pc.index_in(table["kept"], ids).to_numpy())
     return {name: int(value) for name, value in facts.items()} | {"removed": table.num_rows}
 
 

@@ -33,7 +33,7 @@ def test_digits_and_back(digests: list[bytes], skipped: int) -> None:
     assert unhexed(pa.chunked_array([digits, digits])).shape == (2 * len(digits), 2)
 
 
-@pytest.mark.parametrize("wrong", ["", "a" * 31, "g" * 32])
+@pytest.mark.parametrize("wrong", ["", "a" * 31, "g" * 32, "a" * 30 + "  ", "é" * 16])
 def test_other_digits_are_refused(wrong: str) -> None:
     with pytest.raises(DataError, match="32 hex digits; line 2"):
         unhexed(pa.array(["A" * 32, wrong]))

@@ -36,7 +36,7 @@ def shingles(words: Any, start: int, stop: int, n: int, out: Any) -> int:
         leaving *= _BASE
     out[0] = mixed(value)
     for at in range(start + width, stop):
-        value = value * _BASE + words[at] - leaving * words[at - width]
+        value = value * _BASE + (words[at] - leaving * words[at - width])
         out[at - start - width + 1] = mixed(value)
     return count - width + 1
 
@@ -87,9 +87,8 @@ def _sketch(held: Any, count: int, bins: Any, round_of: Any) -> None:
     for at in range(count):
         value = held[at]
         place = (value >> np.uint64(32)) * np.uint64(k) >> np.uint64(32)
-        low = np.uint32(value & np.uint64(0xFFFFFFFF))
-        if low < bins[place]:
-            bins[place] = low
+        # written anyway: whether it is lower is not to be guessed
+        bins[place] = min(bins[place], np.uint32(value & np.uint64(0xFFFFFFFF)))
     left = 0
     for place in range(k):
         round_of[place] = 0
