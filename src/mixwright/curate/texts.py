@@ -115,7 +115,7 @@ class Texts:
         first, lines, counts = self._scanned[4:]
         (data, tail), words = frozen(self.data), self.words
         hashes = count_lines(data, tail, self.offsets, first, lines, tables()[0], counts)
-        count_grams(data, self.offsets, words.first, words.start, words.stop, words.hashes, counts)
+        count_grams(data, tail, self.offsets, words.first, words.start, words.stop, words.hashes, counts)
         return Lines(first, lines[:, 1], lines[:, 2], lines[:, 0], hashes), counts
 
     @cached_property

@@ -12,8 +12,6 @@ import numpy as np
 
 from mixwright.curate.compiled import compiled, inlined
 
-_ODD = 0x9E3779B97F4A7C15
-
 
 @compiled
 def new_slots(most: Any) -> Any:
@@ -41,14 +39,17 @@ def next_base(slots: Any, base: Any, count: Any) -> Any:
 
 @inlined
 def first_seen(slots: Any, base: Any, bits: Any, keys: Any, at: Any, key: Any) -> Any:
-    """Where the list holds ``key`` first; ``at``, and it is entered there, if nowhere before."""
-    slot = np.int64((key * np.uint64(_ODD)) >> np.uint64(64 - bits))
-    while True:
-        found = slots[slot] - base
-        if found < 0:
-            slots[slot] = base + at
-            keys[at] = key
-            return at
-        if keys[found] == key:
-            return np.int64(found)
+    """Where the list holds ``key`` first; ``at``, and it is entered there, if nowhere before. ``key`` is well mixed.
+
+    Without a branch on whether a slot is taken, which no processor can guess.
+    """
+    keys[np.uint64(at)] = key
+    slot = np.int64(key >> np.uint64(64 - bits))
+    found = np.int64(slots[np.uint64(slot)]) - base
+    found = at if found < 0 else found
+    while keys[np.uint64(found)] != key:
         slot = (slot + 1) & ((1 << bits) - 1)
+        found = np.int64(slots[np.uint64(slot)]) - base
+        found = at if found < 0 else found
+    slots[np.uint64(slot)] = base + found
+    return found

@@ -12,6 +12,7 @@ import numpy as np
 
 from mixwright.curate import counts as c
 from mixwright.curate.compiled import compiled, inlined
+from mixwright.curate.kernels.addresses import characters
 from mixwright.curate.kernels.characters import SENTENCE, decode
 from mixwright.curate.kernels.first_seen import bits_for, first_seen, new_slots, next_base
 from mixwright.curate.kernels.hashing import SEED, absorbed, bytes_hash, finished
@@ -22,17 +23,17 @@ from mixwright.curate.kernels.sentences import before
 #: what may stand in the brackets of a citation, beside digits
 _EDIT = np.frombuffer(b"edit", dtype=np.uint8)
 _NEEDED = np.frombuffer(b"citation needed", dtype=np.uint8)
+#: what a line's last byte says: a mark that ends it, what ``_punctuated`` and ``_without_citations`` have to look at
+_MARK, _OTHER = 1, 2
+_ENDS = np.array(
+    [_MARK * (chr(byte) in ".?!\"'") or _OTHER * (byte > 127 or byte == 93) for byte in range(256)], np.uint8
+)
 
 
 @inlined
-def _chars(data: Any, start: Any, stop: Any, ascii_: Any) -> Any:
-    """Characters in ``data[start:stop]``."""
-    if ascii_:
-        return stop - start
-    count = 0
-    for at in range(start, stop):
-        count += data[at] & 0xC0 != 0x80
-    return count
+def _chars(source: Any, start: Any, stop: Any, ascii_: Any) -> Any:
+    """Characters from ``start`` to ``stop``; ``source`` is base, tail and size as in ``addresses.py``."""
+    return stop - start if ascii_ else characters(source[0], source[1], source[2], start, stop)
 
 
 @compiled
@@ -49,57 +50,77 @@ def count_lines(data: Any, tail: Any, offsets: Any, first: Any, lines: Any, flag
         inner = hashes[first[i] : first[i + 1]]
         for k in range(len(held)):
             inner[k] = bytes_hash(address, end, len(data), held[k, START], held[k, STOP])
-        _count(data, offsets[i], held, flags, counts[i])
+        _count(data, held, flags, counts[i])
         ascii_ = counts[i, c.CHARS] == offsets[i + 1] - offsets[i]
-        base = _repeated(data, ascii_, held, inner, slots, keys, base, counts[i])
-        base = _paragraphs(data, ascii_, held, inner, slots, keys, base, counts[i])
+        source = (address, end, len(data))
+        base = _repeated(source, ascii_, held, inner, slots, keys, base, counts[i])
+        base = _paragraphs(source, ascii_, held, inner, slots, keys, base, counts[i])
     return hashes
 
 
 @compiled
-def _count(data: Any, begin: Any, lines: Any, flags: Any, row: Any) -> Any:
-    chars = words = 0
+def _count(data: Any, lines: Any, flags: Any, row: Any) -> Any:
+    """Count lines; what is common is counted without branches that a processor could guess wrong."""
+    chars = words = longest = short = long = full = bullets = ellipses = 0
+    punctuated = sentences = ended = few = kept = kept_sentences = 0
     for k in range(len(lines)):
         line = lines[k]
+        start, stop, marks = line[START], line[STOP], line[MARKS]
         length, line_words = line[CHARS] - chars, line[WORDS] - words
         chars, words = line[CHARS] + 1, line[WORDS]
-        row[c.LONGEST_LINE] = max(row[c.LONGEST_LINE], length)
-        row[c.SHORT_LINES] += length <= c.SHORT_LINE
-        row[c.LONG_LINES] += length >= c.LONG_LINE
-        if line[START] < line[STOP]:
-            _count_line(data, line, line_words, flags, row)
+        longest = max(longest, length)
+        short += length <= c.SHORT_LINE
+        long += length >= c.LONG_LINE
+        if start == stop:
+            continue
+        full += 1
+        bullets += data[np.uint64(start)] == 45 or _ellipsis_or_bullet(data, start, stop, 0x2022)
+        kind = _ENDS[data[np.uint64(stop - 1)]]
+        dots = _dots(data, start, stop)
+        ends = (kind == _MARK) & (not dots)
+        ellipses += dots
+        marked = kind == _MARK
+        if kind > _MARK:
+            marked = _punctuated(data, start, stop, flags)
+            ellipses += stop - start >= 3 and _ellipsis_or_bullet(data, stop - 3, stop, 0x2026)
+            cut = _without_citations(data, start, stop)
+            ends = _punctuated(data, start, cut, flags) and not _dots(data, start, cut)
+        punctuated += marked & (stop == line[END])
+        inside = line[SENTENCES] + (line[CLOSED] != stop)
+        sentences += inside
+        ended += ends
+        few += line_words < c.FEW_WORDS
+        keeps = ends & (line_words >= c.FEW_WORDS)
+        if marks != 0:
+            keeps = _count_marks(marks, keeps, row)
+        kept += keeps
+        kept_sentences += inside if keeps else 0
+    row[c.LONGEST_LINE], row[c.SHORT_LINES], row[c.LONG_LINES] = longest, short, long
+    row[c.LINES], row[c.BULLET_LINES], row[c.ELLIPSIS_LINES] = full, bullets, ellipses
+    row[c.PUNCTUATED_LINES], row[c.SENTENCES] = punctuated, sentences
+    row[c.UNPUNCTUATED_LINES], row[c.FEW_WORD_LINES] = full - ended, few
+    row[c.C4_LINES], row[c.C4_SENTENCES] = kept, kept_sentences
 
 
-@inlined
-def _count_line(data: Any, line: Any, words: Any, flags: Any, row: Any) -> Any:
-    """Count a line that is not blank."""
-    start, stop = line[START], line[STOP]
-    row[c.LINES] += 1
-    row[c.BULLET_LINES] += data[start] == 45 or _ellipsis_or_bullet(data, start, stop, 0x2022)
-    ellipsis = stop - start >= 3 and data[stop - 1] == 46 and data[stop - 2] == 46 and data[stop - 3] == 46
-    row[c.ELLIPSIS_LINES] += ellipsis or (_ellipsis_or_bullet(data, stop - 3, stop, 0x2026) and stop - start >= 3)
-    punctuated = _punctuated(data, start, stop, flags)
-    row[c.PUNCTUATED_LINES] += punctuated and stop == line[END]
-    sentences = line[SENTENCES] + (line[CLOSED] != stop)
-    row[c.SENTENCES] += sentences
-    cut = _without_citations(data, start, stop)
-    if cut < stop:
-        punctuated = _punctuated(data, start, cut, flags)
-        ellipsis = cut - start >= 3 and data[cut - 1] == 46 and data[cut - 2] == 46 and data[cut - 3] == 46
-    marks = line[MARKS]
-    ended = punctuated and not ellipsis
-    row[c.UNPUNCTUATED_LINES] += not ended
-    row[c.FEW_WORD_LINES] += words < c.FEW_WORDS
+@compiled
+def _count_marks(marks: Any, keeps: Any, row: Any) -> Any:
+    """Count what a line holds that C4 looks for; returns whether C4 keeps the line, ``keeps`` but for that."""
     row[c.LONG_WORD_LINES] += marks & LONG_WORD != 0
     row[c.LOREM_IPSUM_LINES] += marks & LOREM_IPSUM != 0
     row[c.JAVASCRIPT_LINES] += marks & JAVASCRIPT != 0
     row[c.POLICY_LINES] += marks & POLICY != 0
-    if ended and words >= c.FEW_WORDS and not marks & LONG_WORD:
-        refused = marks & LOREM_IPSUM or (marks & BRACE and not marks & JAVASCRIPT)
-        row[c.C4_REFUSED_LINES] += refused != 0
-        if marks & (LOREM_IPSUM | JAVASCRIPT | BRACE | POLICY) == 0:
-            row[c.C4_LINES] += 1
-            row[c.C4_SENTENCES] += sentences
+    keeps = keeps and marks & LONG_WORD == 0
+    refused = marks & LOREM_IPSUM != 0 or (marks & BRACE != 0 and marks & JAVASCRIPT == 0)
+    row[c.C4_REFUSED_LINES] += keeps and refused
+    return keeps and marks & (LOREM_IPSUM | JAVASCRIPT | BRACE | POLICY) == 0
+
+
+@inlined
+def _dots(data: Any, start: Any, stop: Any) -> Any:
+    """Whether what is not empty ends with three dots."""
+    one, two, three = stop - 1, max(stop - 2, start), max(stop - 3, start)
+    found = (data[np.uint64(one)] == 46) & (data[np.uint64(two)] == 46) & (data[np.uint64(three)] == 46)
+    return found & (stop - start >= 3)
 
 
 @inlined
@@ -151,18 +172,18 @@ def _is(data: Any, start: Any, stop: Any, text: Any) -> Any:
 
 
 @compiled
-def _repeated(data: Any, ascii_: Any, lines: Any, hashes: Any, slots: Any, keys: Any, base: Any, row: Any) -> Any:
+def _repeated(source: Any, ascii_: Any, lines: Any, hashes: Any, slots: Any, keys: Any, base: Any, row: Any) -> Any:
     """Count lines that stood before and their characters; returns the next base."""
     bits = bits_for(len(lines))
     for k in range(len(lines)):
         if lines[k, START] < lines[k, STOP] and first_seen(slots, base, bits, keys, k, hashes[k]) < k:
             row[c.DUPLICATE_LINES] += 1
-            row[c.DUPLICATE_LINE_CHARS] += _chars(data, lines[k, START], lines[k, STOP], ascii_)
+            row[c.DUPLICATE_LINE_CHARS] += _chars(source, lines[k, START], lines[k, STOP], ascii_)
     return next_base(slots, base, len(lines))
 
 
 @compiled
-def _paragraphs(data: Any, ascii_: Any, lines: Any, hashes: Any, slots: Any, keys: Any, base: Any, row: Any) -> Any:
+def _paragraphs(source: Any, ascii_: Any, lines: Any, hashes: Any, slots: Any, keys: Any, base: Any, row: Any) -> Any:
     """Count paragraphs, those that stood before, and their characters; returns the next base."""
     bits = bits_for(len(lines))
     began, state, at = -1, np.uint64(0), 0
@@ -173,7 +194,7 @@ def _paragraphs(data: Any, ascii_: Any, lines: Any, hashes: Any, slots: Any, key
         elif began >= 0:
             if first_seen(slots, base, bits, keys, at, finished(state)) < at:
                 row[c.DUPLICATE_PARAGRAPHS] += 1
-                row[c.DUPLICATE_PARAGRAPH_CHARS] += _chars(data, lines[began, START], lines[k - 1, STOP], ascii_)
+                row[c.DUPLICATE_PARAGRAPH_CHARS] += _chars(source, lines[began, START], lines[k - 1, STOP], ascii_)
             began, at = -1, at + 1
     row[c.PARAGRAPHS] = at
     return next_base(slots, base, len(lines))

@@ -109,8 +109,9 @@ def _hash_words(
     """Write the hashes of a text's words; count them and its stop words."""
     seen, hits = np.uint64(0), 0
     for w in range(first, last):
-        value = word_hash(place(base, end, len(data), start[w]), data, start[w], stop[w], fold)
-        hashes[w] = value
+        begin, past = start[np.uint64(w)], stop[np.uint64(w)]
+        value = word_hash(place(base, end, len(data), begin), data, begin, past, fold)
+        hashes[np.uint64(w)] = value
         slot = (value >> np.uint64(shift)) & np.uint64(63)
         hit = stops[slot] == value
         hits += hit
@@ -235,7 +236,7 @@ def _longest(pieces: Any, counted: Any, run: Any, newline: Any, lines: Any, k: A
     run += ones(counted & _below(first))
     row[c.LONGEST_PIECE] = max(row[c.LONGEST_PIECE], run)
     if run > c.LONG_WORD:
-        lines[8 * (k + ones(newline & _below(first))) + MARKS] |= LONG_WORD
+        lines[np.uint64(8 * (k + ones(newline & _below(first))) + MARKS)] |= LONG_WORD
     tail = ~(np.uint64(_ALL) >> np.uint64(63 - last))
     inner = pieces & ~tail & ~_below(first)
     most = row[c.LONGEST_PIECE]
@@ -246,7 +247,7 @@ def _longest(pieces: Any, counted: Any, run: Any, newline: Any, lines: Any, k: A
 
 @inlined
 def _new_line(lines: Any, k: Any) -> Any:
-    lines[8 * k + SENTENCES], lines[8 * k + CLOSED], lines[8 * k + MARKS] = 0, -1, 0
+    lines[np.uint64(8 * k + SENTENCES)], lines[np.uint64(8 * k + CLOSED)], lines[np.uint64(8 * k + MARKS)] = 0, -1, 0
 
 
 @inlined
@@ -258,9 +259,9 @@ def _touched(begun: Any, done: Any, at: Any, begins: Any, ends: Any) -> Any:
 
 @inlined
 def _end_line(lines: Any, k: Any, stop: Any, begun: Any, done: Any, chars: Any, words: Any) -> Any:
-    lines[8 * k + END], lines[8 * k + CHARS], lines[8 * k + WORDS] = stop, chars, words
-    lines[8 * k + START] = stop if begun < 0 else begun
-    lines[8 * k + STOP] = stop if begun < 0 else done
+    lines[np.uint64(8 * k + END)], lines[np.uint64(8 * k + CHARS)], lines[np.uint64(8 * k + WORDS)] = stop, chars, words
+    lines[np.uint64(8 * k + START)] = stop if begun < 0 else begun
+    lines[np.uint64(8 * k + STOP)] = stop if begun < 0 else done
 
 
 @inlined
@@ -297,8 +298,8 @@ def _split_lines(
 @inlined
 def _close(lines: Any, k: Any, at: Any) -> Any:
     """A sentence of line k ends at ``at``."""
-    lines[8 * k + SENTENCES] += 1
-    lines[8 * k + CLOSED] = max(at, lines[8 * k + CLOSED])
+    lines[np.uint64(8 * k + SENTENCES)] += 1
+    lines[np.uint64(8 * k + CLOSED)] = max(at, lines[np.uint64(8 * k + CLOSED)])
 
 
 @compiled
