@@ -31,7 +31,7 @@ from mixwright.core.document import document_ids
 from mixwright.curate.decontaminate import HashSet, ngrams
 from mixwright.curate.dedup.fields import KeyWriter
 from mixwright.curate.dedup.lines import LineWriter
-from mixwright.curate.dedup.signing import BandWriter, band_keys
+from mixwright.curate.dedup.signing import BandWriter
 from mixwright.curate.entries import Entry
 from mixwright.curate.hashing import hexes, text_hashes
 from mixwright.curate.rewrites import rewriters
@@ -297,19 +297,6 @@ class _Files:
             writer = BatchWriter(path, schema, group_bytes=_GROUP, repeated=["path"], light=light)
             self._writers[path] = self.stack.enter_context(writer)
         return self._writers[path]
-
-
-def measure_sample(place: Measured, options: Options) -> None:
-    """Measure two short texts and keep nothing: afterwards everything a task runs is compiled."""
-    import pyarrow as pa
-
-    texts = Texts(pa.array(["One sentence of text.\nAnother line of it, twice, twice.\n", "1 2"], pa.large_string()))
-    for _, signal in opened(place, json.dumps(options.to_dict(), sort_keys=True)):
-        signal.measure(texts)
-    if near := options.dedup.for_near:
-        band_keys(texts, near)
-    grams = ngrams(texts, 2)
-    HashSet.of(grams.hashes).grams(texts, 2)
 
 
 _LOCK = threading.Lock()

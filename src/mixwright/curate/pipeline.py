@@ -24,6 +24,7 @@ from mixwright.curate.judging import judge, looks_for_duplicates, table_of
 from mixwright.curate.measuring import WORK, Measured, facts_of, merge_targets
 from mixwright.curate.rules import Bounds, Options
 from mixwright.curate.shards import Shard, bytes_of, cut
+from mixwright.curate.warming import warm
 from mixwright.curate.writing import Curated
 from mixwright.engine.local import LocalEngine
 from mixwright.engine.task import Engine, Task
@@ -102,7 +103,9 @@ def measure(
     _prepare(place, options, base)
     given, engine = engine, _engine(engine, options)
     report = on_progress or (lambda *_: None)
-    _warm(place, options, report)
+    report("compiling kernels (once on a machine)", 0.0, {})
+    warm(place, options)
+    report("compiling kernels (once on a machine)", 1.0, {})
     told = _Told([shard for shard in plan.shards if not place.marker(shard).is_file()], report)
     common = {"folder": str(place.folder), "options": options.to_dict()}
     mine = [shard for shard in plan.shards if shard.target]
@@ -256,15 +259,6 @@ def _identity(path: Path) -> str:
     """What says which documents an earlier run, or its index, holds; empty where there is none."""
     known = [path / name for name in ("index.json", "manifest.json") if (path / name).is_file()]
     return content_key([file_hash(file) for file in known]) if known else ""
-
-
-def _warm(place: Measured, options: Options, report: OnProgress) -> None:
-    """Compile what tasks will run, here and once: on a machine that has not curated before it takes some 20 seconds."""
-    from mixwright.curate.measuring import measure_sample
-
-    report("compiling kernels (once on a machine)", 0.0, {})
-    measure_sample(place, options)
-    report("compiling kernels (once on a machine)", 1.0, {})
 
 
 def estimate(sources: Named, targets: Named, options: Options, base: Path) -> dict[str, float]:
