@@ -422,6 +422,21 @@ def test_costs_are_known_before(small: Small) -> None:
     assert estimate(sources, targets, model, base)["zoo"] > 100 * estimate(sources, targets, RULES, base)["zoo"]
 
 
+def test_runs_of_words_of_many_documents_are_cut(tmp_path: Path) -> None:
+    footer = " ".join(f"word{n}" for n in range(50))
+    texts = [f"page{n} of{n} its{n} own. {footer}. The{n} end" for n in range(3)] + [footer]
+    given = {"s": jsonl(tmp_path / "s.jsonl", texts)}
+    targets = {"goal": jsonl(tmp_path / "goal.jsonl", [f"a goal {footer}"])}
+    options = Options(dedup=DedupOptions(substring=True, prefer="first"), target_ngram=51)
+    summary, draft = run(tmp_path, given, targets, options)
+    kept = rows(draft.path / "documents/s")
+    assert [row["text"] for row in kept] == [texts[0], "page1 of1 its1 The1 end", "page2 of2 its2 The2 end"]
+    assert [row["text_hash"] for row in kept] == [text_hash(row["text"]) for row in kept]
+    assert [row["text"] for row in rows(draft.path / "targets/goal")] == [f"a goal {footer}"]
+    assert [(row["row"], row["rules"]) for row in rows(draft.path / "ledger")] == [(4, ["duplicate_substring"])]
+    assert summary["substrings_cut"]["s"] == {"documents": 2, "characters": 2 * len(f"own. {footer}. ")}
+
+
 def test_lines_of_many_documents_are_cut(tmp_path: Path) -> None:
     footer = "This is the footer that stands under each page of the site."
     texts = [f"page {n} has words of its own\n{footer}" for n in range(4)] + [footer]

@@ -22,7 +22,7 @@ from mixwright.curate.accounting import told_duplicates
 from mixwright.curate.deciding import Resolved, resolve
 from mixwright.curate.decontaminate import HashSet
 from mixwright.curate.dedup.folder import save_array
-from mixwright.curate.dedup.options import Lines
+from mixwright.curate.dedup.options import Options as Dedup
 from mixwright.curate.measuring import Measured
 from mixwright.curate.rules import Options
 from mixwright.curate.shards import Shard
@@ -58,7 +58,7 @@ class Judged:
 
     @property
     def cuts(self) -> Path:
-        """The lines to cut out of what is kept (dedup/lines.py)."""
+        """The lines (dedup/lines.py) or substrings (dedup/substring.py) to cut out of what is kept."""
         return self.folder / "cuts"
 
     def emptied(self, shard: Shard) -> Path:
@@ -73,15 +73,15 @@ class Judged:
 def judge(
     place: Measured, shards: Sequence[Shard], options: Options, out: Judged, *, engine: Engine, memory: int
 ) -> Resolved:
-    """Decide and write what ``out`` names; returns the rules with their numbers. ``memory`` is for repeated lines alone."""
+    """Decide and write what ``out`` names; returns the rules with their numbers. ``memory`` is for what is cut out alone."""
     tables = [table_of(place, shard) for shard in shards]
     resolved = resolve(options, tables)
     passing = [_passing(resolved, table) for table in tables]
     _mark_shared(place, shards, passing, out)
     if looks_for_duplicates(options):
         _mark_duplicates(place, shards, passing, options, out)
-    if options.dedup.for_lines:
-        _mark_lines(place, shards, passing, options.dedup.for_lines, out, engine, memory)
+    if options.dedup.lines or options.dedup.substring:
+        _mark_cuts(place, shards, passing, options.dedup, out, engine, memory)
     write_json(out.rules, resolved.to_dict())
     return resolved
 
@@ -89,7 +89,7 @@ def judge(
 def looks_for_duplicates(options: Options) -> bool:
     """Whether any kind of duplicates is dropped."""
     dedup = options.dedup
-    return bool(dedup.exact or dedup.near or dedup.lines or dedup.semantic or dedup.against)
+    return bool(dedup.exact or dedup.near or dedup.lines or dedup.substring or dedup.semantic or dedup.against)
 
 
 def table_of(place: Measured, shard: Shard) -> SignalTable:
@@ -156,18 +156,24 @@ def _mark_duplicates(
             passing[shard.order][table["index"].to_numpy()[start:stop]] = False
 
 
-def _mark_lines(
-    place: Measured, shards: Sequence[Shard], passing: Sequence[Flags], lines: Lines, out: Judged, engine: Engine,
+def _mark_cuts(
+    place: Measured, shards: Sequence[Shard], passing: Sequence[Flags], dedup: Dedup, out: Judged, engine: Engine,
     memory: int,
 ) -> None:  # fmt: skip
-    """Find the lines to cut out of what is kept of plain training text, and write which rows that empties. Targets and
-    instruction rows, whose halves stand beside the text, stay whole."""
+    """Find the lines or substrings to cut out of what is kept of plain training text, and write which rows that empties.
+    Targets and instruction rows, whose halves stand beside the text, stay whole."""
     from mixwright.curate.dedup.lines import find_cuts
+    from mixwright.curate.dedup.substring import find_spans
 
     whole = [keep & (not shard.target and shard.given.response is None) for shard, keep in
              zip(shards, passing, strict=True)]  # fmt: skip
-    noted = [place.lines(shard) for shard in shards]
-    emptied = find_cuts(place.dedup, noted, whole, out.cuts, lines, engine=engine, memory=memory)
+    emptied: Sequence[NDArray[np.int64]] = []
+    if dedup.for_lines:
+        noted = [place.lines(shard) for shard in shards]
+        emptied = find_cuts(place.dedup, noted, whole, out.cuts, dedup.for_lines, engine=engine, memory=memory)
+    elif dedup.for_substring:
+        noted = [place.windows(shard) for shard in shards]
+        emptied = find_spans(place.dedup, noted, whole, out.cuts, dedup.for_substring, engine=engine, memory=memory)
     for shard, rows in zip(shards, emptied, strict=True):
         if len(rows):
             save_array(out.emptied(shard), rows)

@@ -8,6 +8,7 @@ What measuring leaves in its folder (a task leaves its marker last, ``measured.j
     grams/<source>/<number>.parquet        n-grams of the targets that its rows hold (of a target: all): row (from 0 in
                                            the signals file), gram, word (the first, counted in the text); none: no file
     lines/<source>/<number>.lines, .npz    hashes of long lines, where repeated ones are to be cut out
+    windows/<source>/<number>.windows, .npz    hashes of windows of words, where repeated ones are to be cut out
     dedup/                                 rows of equal text, pairs of similar ones (dedup/stage.py)
     measured.json                          shards and what was counted
     .work/                                 prepared/<signal>/, bands/<source>/<number>, targets.npy; of each shard that is
@@ -32,6 +33,7 @@ from mixwright.curate.decontaminate import HashSet, ngrams
 from mixwright.curate.dedup.fields import KeyWriter
 from mixwright.curate.dedup.lines import LineWriter
 from mixwright.curate.dedup.signing import BandWriter
+from mixwright.curate.dedup.substring import MarkWriter
 from mixwright.curate.entries import Entry
 from mixwright.curate.hashing import hexes, text_hashes
 from mixwright.curate.rewrites import rewriters
@@ -89,6 +91,14 @@ class Measured:
     def lines(self, shard: Shard) -> Path:
         """The hashes of its long lines (dedup/lines.py), where repeated ones are cut out."""
         return self.folder / "lines" / f"{shard.name}.lines"
+
+    def marks(self, shard: Shard) -> Path:
+        """The marks of its windows of words (dedup/substring.py), by which repeated ones are looked for."""
+        return self.folder / WORK / "marks" / shard.name
+
+    def windows(self, shard: Shard) -> Path:
+        """The hashes of its windows of words that may stand elsewhere, where repeated ones are cut out."""
+        return self.folder / "windows" / f"{shard.name}.windows"
 
     def keys(self, shard: Shard) -> Path:
         """The hashes by which its rows are exact duplicates, where these are not those of texts."""
@@ -208,6 +218,7 @@ class _Files:
     bands: BandWriter | None
     keys: KeyWriter | None
     lines: LineWriter | None
+    marks: MarkWriter | None
     stack: contextlib.ExitStack
     rows: int = 0
     bad: int = 0
@@ -226,7 +237,10 @@ class _Files:
         lines = (
             stack.enter_context(LineWriter(place.lines(shard), given)) if (given := options.dedup.for_lines) else None
         )
-        made = cls(shard, place, signals, options.target_ngram, watched, bands, keys, lines, stack)
+        marks = (
+            stack.enter_context(MarkWriter(place.marks(shard), wide)) if (wide := options.dedup.for_substring) else None
+        )
+        made = cls(shard, place, signals, options.target_ngram, watched, bands, keys, lines, marks, stack)
         made._writer(place.signals(shard), made._schema)
         return made
 
@@ -241,7 +255,7 @@ class _Files:
         if len(texts):
             self._writer(self.place.signals(self.shard), self._schema).add(self._measured(group, texts))
             self._note(texts)
-            for writer in (self.bands, self.lines):
+            for writer in (self.bands, self.lines, self.marks):
                 if writer is not None:
                     writer.add(texts)
             self.rows += len(texts)

@@ -153,6 +153,7 @@ def _find_duplicates(
 ) -> None:
     """Leave in ``place.dedup`` what deciding needs of duplicates, and nothing else."""
     from mixwright.curate.dedup.stage import Noted, find_pairs
+    from mixwright.curate.dedup.substring import note_windows
 
     near, exact = options.dedup.for_near, options.dedup.for_exact
     bands = [place.bands(shard) if near else None for shard in plan.shards]
@@ -162,6 +163,11 @@ def _find_duplicates(
                     enumerate(options.dedup.against))  # fmt: skip
     wanted = dataclasses.replace(options.dedup, against=against)
     find_pairs(noted, place.dedup, wanted, engine=engine, report=_dedup_told(on_progress), memory=_memory(options))
+    if options.dedup.for_substring:
+        note_windows(
+            plan.shards, [*map(place.marks, plan.shards)], [*map(place.windows, plan.shards)],
+            place.folder / WORK / "shared", options.dedup.for_substring, engine=engine, memory=_memory(options),
+        )  # fmt: skip
     _tidy(place)
 
 
@@ -236,7 +242,9 @@ def decide_and_write(
     account = _balanced(plan, out, counted, options)
     summary = _summary({**sources, **targets}, plan, options, account)
     if options.dedup.lines:
-        summary["lines_cut"] = _lines_cut(plan, out)
+        summary["lines_cut"] = _cut(plan, out)
+    if options.dedup.substring:
+        summary["substrings_cut"] = _cut(plan, out)
     summary["duplicates"] = read_json(out.judged.told) if out.judged.told.is_file() else None
     votes = of_votes([table_of(place, shard) for shard in plan.shards], options)
     summary["votes"] = {name: found.to_dict() for name, found in votes.items()}
@@ -411,11 +419,11 @@ def _balanced(plan: Plan, out: Curated, counted: Mapping[str, Mapping[str, Any]]
     return account
 
 
-def _lines_cut(plan: Plan, out: Curated) -> dict[str, dict[str, int]]:
-    """Per source of how many documents lines were cut out, and how many characters."""
+def _cut(plan: Plan, out: Curated) -> dict[str, dict[str, int]]:
+    """Per source of how many documents lines or substrings were cut out, and how many characters."""
     found = {shard.source: {"documents": 0, "characters": 0} for shard in plan.shards}
     for shard in plan.shards:
-        for key, count in read_json(out.marker(shard))["lines_cut"].items():
+        for key, count in read_json(out.marker(shard))["cut"].items():
             found[shard.source][key] += count
     return found
 

@@ -40,6 +40,7 @@ UNREADABLE = "unreadable"
 DUPLICATE = "exact_duplicate"
 NEAR = "near_duplicate"
 LINES = "duplicate_lines"
+SUBSTRING = "duplicate_substring"
 SEMANTIC = "semantic_duplicate"
 EARLIER = "earlier_run"
 
@@ -338,7 +339,8 @@ class Options:
     def waterfall(self) -> tuple[str, ...]:
         """Every rule a row can fail, in the order in which drops are told."""
         dedup = self.dedup
-        also = ((NEAR, dedup.near), (LINES, dedup.lines), (SEMANTIC, dedup.semantic), (EARLIER, dedup.against))
+        also = ((NEAR, dedup.near), (LINES, dedup.lines), (SUBSTRING, dedup.substring), (SEMANTIC, dedup.semantic),
+                (EARLIER, dedup.against))  # fmt: skip
         return (UNREADABLE, *self.conditions, self.shares, DUPLICATE, *(name for name, wanted in also if wanted))
 
     @property
@@ -348,7 +350,9 @@ class Options:
         semantic = self.dedup.semantic if isinstance(self.dedup.semantic, Semantic) else Semantic()
         told = {NEAR: f"< {near.threshold:.10g}", SEMANTIC: f"< {semantic.threshold:.10g}"}
         return {
-            name: told.get(name, "") for name in (DUPLICATE, NEAR, LINES, SEMANTIC, EARLIER) if name in self.waterfall
+            name: told.get(name, "")
+            for name in (DUPLICATE, NEAR, LINES, SUBSTRING, SEMANTIC, EARLIER)
+            if name in self.waterfall
         }
 
     def told(self) -> list[dict[str, Any]]:

@@ -23,6 +23,7 @@ from mixwright.curate.accounting import SAMPLES, SHOWN, Account, samples_wanted
 from mixwright.curate.deciding import Resolved
 from mixwright.curate.decontaminate import words
 from mixwright.curate.dedup.lines import Cuts, told
+from mixwright.curate.dedup.substring import Spans
 from mixwright.curate.hashing import hexes, text_hashes
 from mixwright.curate.judging import Judged, columns_of, table_of
 from mixwright.curate.ledger import (
@@ -35,7 +36,7 @@ from mixwright.curate.ledger import (
     unreadable_table,
 )
 from mixwright.curate.measuring import BATCH, WORK, Measured
-from mixwright.curate.rules import DUPLICATE, EARLIER, LINES, NEAR, SEMANTIC, UNREADABLE, Options
+from mixwright.curate.rules import DUPLICATE, EARLIER, LINES, NEAR, SEMANTIC, SUBSTRING, UNREADABLE, Options
 from mixwright.curate.shards import Shard
 from mixwright.curate.texts import Texts
 from mixwright.engine.task import Progress
@@ -93,7 +94,7 @@ def write_shard(progress: Progress, *, shard: Mapping[str, Any], measured: str, 
         verdict.options.waterfall, part.source, part.domain, verdict.sizes, verdict.failures, len(verdict.unreadable)
     )
     lines = _write_ledger(out.ledger(part), verdict, texts, account)
-    facts = {"kept": documents, "lines": lines, "lines_cut": texts.cut, "account": account.to_dict()}
+    facts = {"kept": documents, "lines": lines, "cut": texts.cut, "account": account.to_dict()}
     write_atomic(out.marker(part), json.dumps(facts))  # many numbers: in one line it is ten times as fast
     return {"kept": documents, "lines": lines}
 
@@ -104,7 +105,7 @@ class Verdict:
 
     ``failures`` is everything they fail, ``twins`` what the duplicates among them repeat, ``met`` row -> first word of the
     first n-gram it shares with training text; ``sizes`` (n,) bytes of their texts, ``cuts`` the lines
-    to cut out of what is kept.
+    or substrings to cut out of what is kept.
     """
 
     shard: Shard
@@ -115,7 +116,7 @@ class Verdict:
     twins: Twins | None
     met: Mapping[int, int]
     unreadable: Sequence[Unreadable]
-    cuts: Cuts | None
+    cuts: Cuts | Spans | None
 
     @classmethod
     def of(cls, shard: Shard, place: Measured, judged: Judged) -> Verdict:
@@ -131,10 +132,12 @@ class Verdict:
         shared, met = _shared(judged.shared(shard), options)
         repeated, twins = _repeated(judged.duplicates(shard), options)
         sizes, unreadable = rows["bytes"].to_numpy(), _unreadable(place.unreadable(shard))
-        emptied = _emptied(judged.emptied(shard))
+        emptied = _emptied(judged.emptied(shard), LINES if options.dedup.lines else SUBSTRING)
         order = {rule: number for number, rule in enumerate(options.waterfall)}
         every = sorted([*failures, *shared, *repeated, *emptied], key=lambda one: order[one.rule])
-        cuts = Cuts.of(judged.cuts, shard.order) if options.dedup.lines else None
+        cuts: Cuts | Spans | None = Cuts.of(judged.cuts, shard.order) if options.dedup.lines else None
+        if options.dedup.substring:
+            cuts = Spans.of(judged.cuts, shard.order)
         return cls(shard, options, rows, sizes, every, twins, met, unreadable, cuts)
 
     @property
@@ -171,8 +174,8 @@ def _repeated(path: Path, options: Options) -> tuple[list[Failures], Twins | Non
     return duplicates(pq.read_table(path), thresholds)
 
 
-def _emptied(path: Path) -> list[Failures]:
-    return [Failures.of(LINES, np.load(path))] if path.is_file() else []
+def _emptied(path: Path, rule: str) -> list[Failures]:
+    return [Failures.of(rule, np.load(path))] if path.is_file() else []
 
 
 def _unreadable(path: Path) -> list[Unreadable]:
@@ -209,7 +212,7 @@ class _Texts:
                 mine = kept[at:stop]
                 if writer is not None and mine.any():
                     hashes = verdict.rows["text_hash"].slice(at, len(mine)).combine_chunks()
-                    left, hashes = self._without_lines(batch, at, mine, hashes)
+                    left, hashes = self._without_cuts(batch, at, mine, hashes)
                     ids = verdict.rows["id"].slice(at, len(mine)).combine_chunks()
                     writer.add(_documents(self.shard, left, ids, hashes, mine, schema))
                 for row in shown[np.searchsorted(shown, at) : np.searchsorted(shown, stop)].tolist():
@@ -219,10 +222,10 @@ class _Texts:
             self._check(None, at, len(kept))
         return int(kept.sum())
 
-    def _without_lines(
+    def _without_cuts(
         self, batch: RowBatch, at: int, kept: NDArray[np.bool_], hashes: pa.Array
     ) -> tuple[RowBatch, pa.Array]:
-        """The batch without the lines to cut, and the hashes of its texts."""
+        """The batch without what is to be cut, and the hashes of its texts."""
         if self.verdict.cuts is None:
             return batch, hashes
         texts, gone = self.verdict.cuts.cut(batch.texts, at)

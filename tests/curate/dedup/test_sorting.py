@@ -1,5 +1,7 @@
 """Putting hashes in order by their first bits gives what plain sorting gives, also where hashes are not even."""
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -17,7 +19,7 @@ HASH = st.one_of(st.integers(0, 40), st.integers(0, 3).map(lambda high: high << 
 def test_sets_as_plain_sets(sets: list[list[int]]) -> None:
     begins = np.cumsum([0, *map(len, sets)])
     hashes, kept = distinct_ascending(np.array([value for one in sets for value in one], dtype=np.uint64), begins)
-    found = [hashes[start:stop].tolist() for start, stop in zip(kept[:-1], kept[1:], strict=True)]
+    found = [hashes[start:stop].tolist() for start, stop in itertools.pairwise(kept)]
     assert found == [sorted(set(one)) for one in sets]
 
 

@@ -10,7 +10,7 @@ different lines two are equal with probability .03.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from mixwright.curate.dedup.folder import opened, save_array
 from mixwright.curate.dedup.options import Lines
 from mixwright.curate.dedup.rows import Rows
-from mixwright.curate.dedup.signing import BUCKETS, Bands, Hashes, write_bands
+from mixwright.curate.dedup.signing import BUCKETS, Bands, Hashes, write_once
 from mixwright.curate.texts import Counts, Texts
 from mixwright.engine.task import Engine, Progress, Task
 from mixwright.store.artifact import read_json, write_json, written_aside
@@ -64,12 +64,8 @@ class LineWriter:
             return
         hashes = np.concatenate([np.zeros(0, dtype=np.uint64), *(one for one, _ in self._entries)])
         rows = np.concatenate([np.zeros(0, dtype=np.int64), *(one for _, one in self._entries)])
-        order = np.lexsort((rows, hashes))
-        hashes, rows = hashes[order], rows[order]
-        once = np.ones(len(rows), dtype=bool)
-        once[1:] = (hashes[1:] != hashes[:-1]) | (rows[1:] != rows[:-1])
-        hashes, rows = hashes[once], rows[once]
-        write_bands(self._path, hashes, rows.astype(np.uint32))
+        write_once(self._path, hashes, rows.astype(np.uint32))
+        rows = Bands(self._path).read(0, BUCKETS)[1]
         with written_aside(self._path.with_suffix(".npz")) as aside, aside.open("wb") as stream:
             counts = np.bincount(rows, minlength=self.rows)
             np.savez(stream, short=np.concatenate(self._short), long=counts)
@@ -86,11 +82,22 @@ def find_cuts(
     memory: int,
 ) -> list[Counts]:
     """Find the lines to cut among the ``kept`` rows (a mask per shard), leave them in ``folder`` for ``Cuts``, and return per
-    shard the rows of which nothing is left, ascending.
+    shard the rows of which nothing is left, ascending. ``noted`` is what ``LineWriter`` wrote of each; see ``find_repeats``.
+    """
+    given = {"min_chars": lines.min_chars}
+    find_repeats(dedup, noted, kept, folder, lines.max_documents, given, engine=engine, memory=memory)
+    return [_emptied(folder, path, number) for number, path in enumerate(noted)]
 
-    ``dedup`` is the folder of ``find_pairs`` over the same shards (it knows their ranks), ``noted`` what ``LineWriter`` wrote
-    of each. A task per run of hashes; called again after any interruption it does only what was not done. Rows of earlier
-    runs have no part in it.
+
+def find_repeats(
+    dedup: Path, noted: Sequence[Path], kept: Sequence[Flags], folder: Path, most: int, given: Mapping[str, Any], *,
+    engine: Engine, memory: int,
+) -> None:  # fmt: skip
+    """Find the hashes in files of them (``noted``, of each shard) that more than ``most`` of the ``kept`` rows have, and leave
+    in ``folder``, for ``repeats_of``, in which rows: all but the best-ranked. ``given`` is put into the folder's plan.
+
+    ``dedup`` is the folder of ``find_pairs`` over the same shards (it knows their ranks). A task per run of hashes; called
+    again after any interruption it does only what was not done. Rows of earlier runs have no part in it.
     """
     rows = opened(dedup).rows
     folder.mkdir(parents=True, exist_ok=True)
@@ -98,8 +105,8 @@ def find_cuts(
         save_array(folder / "kept.npy", np.concatenate([np.zeros(rows.settled, dtype=bool), *kept]))
         entries = sum(Bands(path).count for path in noted)
         parts = min(BUCKETS, max(1, -(-entries * _ENTRY * engine.slots // memory)))
-        plan = {"dedup": str(dedup), "lines": [str(path) for path in noted], "most": lines.max_documents}
-        write_json(folder / "plan.json", plan | {"min_chars": lines.min_chars, "parts": parts})
+        plan = {"dedup": str(dedup), "noted": [str(path) for path in noted], "most": most, "parts": parts}
+        write_json(folder / "plan.json", plan | dict(given))
     parts = read_json(folder / "plan.json")["parts"]
     tasks = [
         Task(f"lines {number}", "mixwright.curate.dedup.lines:cuts", {"folder": str(folder), "number": number})
@@ -108,7 +115,6 @@ def find_cuts(
     ]
     for outcome in list(engine.run(tasks)) if tasks else []:
         outcome.result()
-    return [_emptied(folder, path, number) for number, path in enumerate(noted)]
 
 
 def _part(folder: Path, number: int) -> Path:
@@ -123,7 +129,7 @@ def cuts(progress: Progress, *, folder: str, number: int) -> None:
     start, stop = (BUCKETS * at // plan["parts"] for at in (number, number + 1))
     hashes, members = [np.zeros(0, dtype=np.uint64)], [np.zeros(0, dtype=np.int64)]
     first = _first_shard(rows)
-    for shard, path in enumerate(plan["lines"]):
+    for shard, path in enumerate(plan["noted"]):
         some, own = Bands(Path(path)).read(start, stop)
         numbers = own.astype(np.int64) + rows.starts[first + shard]
         passing = kept[numbers]
@@ -157,6 +163,23 @@ def _to_cut(hashes: Hashes, members: Counts, rows: Rows, most: int) -> tuple[Cou
     return members[later], hashes[later]
 
 
+def repeats_of(folder: Path, number: int) -> tuple[Counts, Hashes]:
+    """What ``find_repeats`` found for the shard that is ``number`` among its shards: rows, ascending, from 0 in the shard, and
+    for each the hashes, ascending. Cost: a look into every part."""
+    plan = read_json(folder / "plan.json")
+    rows = opened(plan["dedup"]).rows
+    at = _first_shard(rows) + number
+    start, stop = rows.starts[at : at + 2]
+    found = []
+    for part in range(plan["parts"]):
+        with np.load(_part(folder, part)) as held:
+            own = slice(*np.searchsorted(held["rows"], [start, stop]).tolist())
+            found.append((held["rows"][own] - start, held["hashes"][own]))
+    members, hashes = (np.concatenate([one[which] for one in found]) for which in (0, 1))
+    order = np.lexsort((hashes, members))
+    return members[order], hashes[order]
+
+
 @dataclass(frozen=True)
 class Cuts:
     """The lines to cut out of the rows of one shard: ``rows`` (m,) ascending, from 0 in the shard, and ``hashes`` (m,)."""
@@ -167,19 +190,8 @@ class Cuts:
 
     @classmethod
     def of(cls, folder: Path, number: int) -> Cuts:
-        """Those of the shard that is ``number`` among the shards ``find_cuts`` was given. Cost: a look into every part."""
-        plan = read_json(folder / "plan.json")
-        rows = opened(plan["dedup"]).rows
-        at = _first_shard(rows) + number
-        start, stop = rows.starts[at : at + 2]
-        found = []
-        for part in range(plan["parts"]):
-            with np.load(_part(folder, part)) as held:
-                own = slice(*np.searchsorted(held["rows"], [start, stop]).tolist())
-                found.append((held["rows"][own] - start, held["hashes"][own]))
-        members, hashes = (np.concatenate([one[which] for one in found]) for which in (0, 1))
-        order = np.lexsort((hashes, members))
-        return cls(members[order], hashes[order], plan["min_chars"])
+        """Those of the shard that is ``number`` among the shards ``find_cuts`` was given."""
+        return cls(*repeats_of(folder, number), read_json(folder / "plan.json")["min_chars"])
 
     def cut(self, texts: pa.Array, first: int) -> tuple[pa.Array, Counts]:
         """The texts (n,) of the rows from ``first`` on without the lines to cut, and how many characters went of each."""

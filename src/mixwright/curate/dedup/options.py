@@ -7,6 +7,8 @@ from typing import Annotated, Literal
 
 from annotated_types import Ge, Gt, Le
 
+from mixwright.core.errors import StudyError
+
 
 @dataclass(frozen=True)
 class Exact:
@@ -52,6 +54,14 @@ class Lines:
 
 
 @dataclass(frozen=True)
+class Substring:
+    """Runs of at least ``words`` words that stand in a better-ranked kept document as well are cut out; a document of which
+    nothing is left is dropped. 50 tokens are the length of Lee et al. 2022, arXiv:2107.06499, section 4.1."""
+
+    words: Annotated[int, Ge(2)] = 50
+
+
+@dataclass(frozen=True)
 class Semantic:
     """Cosine similarity of embeddings at or above ``threshold``; ``model``: a folder with a local transformers model, or
     hashed TF-IDF vectors under a random projection."""
@@ -71,10 +81,18 @@ class Options:
     exact: bool | Exact = True
     near: bool | Near = False
     lines: bool | Lines = False
+    substring: bool | Substring = False
     semantic: bool | Semantic = False
     against: tuple[str, ...] = ()
     priority: tuple[str, ...] = ()
     prefer: Literal["longest", "first"] = "longest"
+
+    def __post_init__(self) -> None:
+        if self.lines and self.substring:
+            raise StudyError(
+                "dedup.lines and dedup.substring would cut the same text twice: keep one of them; the repeated lines of at "
+                "least as many words are among the repeated substrings."
+            )
 
     @property
     def for_exact(self) -> Exact | None:
@@ -90,6 +108,11 @@ class Options:
     def for_lines(self) -> Lines | None:
         """Which lines are cut, None for none."""
         return Lines() if self.lines is True else self.lines or None
+
+    @property
+    def for_substring(self) -> Substring | None:
+        """How long what is cut is, None for nothing."""
+        return Substring() if self.substring is True else self.substring or None
 
     @property
     def for_semantic(self) -> Semantic | None:

@@ -137,6 +137,16 @@ def write_bands(path: Path, keys: Hashes, rows: Numbers) -> None:
             stream.write(part.data)
 
 
+def write_once(path: Path, hashes: Hashes, rows: Numbers) -> None:
+    """Hashes and the row of each in any order, written as ``write_bands`` does, each hash once a row."""
+    from mixwright.curate.dedup.sorting_kernels import entries_ascending
+
+    hashes, rows = entries_ascending(hashes, rows)
+    once = np.ones(len(rows), dtype=bool)
+    once[1:] = (hashes[1:] != hashes[:-1]) | (rows[1:] != rows[:-1])
+    write_bands(path, hashes[once], rows[once])
+
+
 @dataclass(frozen=True)
 class Bands:
     """A file of band keys."""
