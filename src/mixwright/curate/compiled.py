@@ -16,9 +16,14 @@ def compiled(function: F) -> F:
     return cast(F, njit(cache=True, nogil=True)(function))
 
 
+def borrowing(function: F) -> F:
+    """The same for a function that makes no array: it counts no references to those it is given, which loops feel."""
+    return cast(F, njit(cache=True, nogil=True, _nrt=False)(function))
+
+
 def inlined(function: F) -> F:
     """The same for a small function inside loops of others: it becomes part of every function that calls it."""
-    return cast(F, njit(cache=True, nogil=True, forceinline=True)(function))
+    return cast(F, njit(cache=True, nogil=True, _nrt=False, forceinline=True)(function))
 
 
 def instruction(function: Callable[..., Any]) -> Any:

@@ -84,19 +84,19 @@ def folded() -> NDArray[np.uint32]:
 @inlined
 def decode(data: Any, at: int, stop: int) -> Any:
     """The code point at ``at`` and its length in bytes; U+FFFD of length 1 where no code point of valid form begins."""
-    first = data[at]
+    first = data[np.uint64(at)]
     if first < 0x80:
         return np.uint32(first), 1
-    if at + 1 >= stop or first < 0xC0 or first >= 0xF5 or data[at + 1] & 0xC0 != 0x80:
+    if at + 1 >= stop or first < 0xC0 or first >= 0xF5 or data[np.uint64(at + 1)] & 0xC0 != 0x80:
         return np.uint32(REPLACEMENT), 1
     if first < 0xE0:
-        return np.uint32(np.uint32(first & 0x1F) << 6 | np.uint32(data[at + 1] & 0x3F)), 2
-    if at + 2 >= stop or data[at + 2] & 0xC0 != 0x80:
+        return np.uint32(np.uint32(first & 0x1F) << 6 | np.uint32(data[np.uint64(at + 1)] & 0x3F)), 2
+    if at + 2 >= stop or data[np.uint64(at + 2)] & 0xC0 != 0x80:
         return np.uint32(REPLACEMENT), 1
-    code = np.uint32(np.uint32(data[at + 1] & 0x3F) << 6 | np.uint32(data[at + 2] & 0x3F))
+    code = np.uint32(np.uint32(data[np.uint64(at + 1)] & 0x3F) << 6 | np.uint32(data[np.uint64(at + 2)] & 0x3F))
     if first < 0xF0:
         return np.uint32(np.uint32(first & 0x0F) << 12 | code), 3
-    if at + 3 >= stop or data[at + 3] & 0xC0 != 0x80:
+    if at + 3 >= stop or data[np.uint64(at + 3)] & 0xC0 != 0x80:
         return np.uint32(REPLACEMENT), 1
-    code = np.uint32(np.uint32(first & 0x07) << 18 | code << 6 | np.uint32(data[at + 3] & 0x3F))
+    code = np.uint32(np.uint32(first & 0x07) << 18 | code << 6 | np.uint32(data[np.uint64(at + 3)] & 0x3F))
     return np.uint32(min(code, np.uint32(0x10FFFF))), 4

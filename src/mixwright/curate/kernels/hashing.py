@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from mixwright.curate.compiled import compiled, inlined
+from mixwright.curate.compiled import borrowing, inlined
 from mixwright.curate.kernels.addresses import place
-from mixwright.curate.kernels.bits import eight
+from mixwright.curate.kernels.bits import eight, highest
 from mixwright.curate.kernels.characters import decode
 
 #: changes when the hash of a word does: indexes of earlier runs are then refused
@@ -23,7 +23,7 @@ SEED, FIRST, SECOND = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
 _ALL, _HIGH, _CASE = 0xFFFFFFFFFFFFFFFF, 0x8080808080808080, 0x2020202020202020
 
 
-@compiled
+@borrowing
 def mixed(value: Any) -> Any:
     """The finalizer of the splitmix64 generator (Stafford's variant 13)."""
     value = np.uint64(value)
@@ -56,28 +56,30 @@ def leading(count: Any) -> Any:
 def word_hash(address: Any, data: Any, start: Any, stop: Any, fold: Any) -> Any:
     """The hash of the word in ``data[start:stop]``, which stands at ``address``, 16 readable bytes at least."""
     length = stop - start
-    state = np.uint64(SEED)
-    if length <= 16:
-        one = eight(address) & leading(min(length, 8))
-        two = eight(address + 8) & leading(max(length - 8, 1))
-        more = length > 8
-        if (one | (two if more else np.uint64(0))) & np.uint64(_HIGH) == 0:
-            state = absorbed(state, (one | np.uint64(_CASE)) & leading(min(length, 8)))
-            longer = absorbed(state, (two | np.uint64(_CASE)) & leading(max(length - 8, 1)))
-            return finished(longer if more else state)
-    return _folded_hash(data, start, stop, fold)
+    ends, more = min(length, 16), length > 8
+    first, second = leading(min(ends, 8)), leading(max(ends - 8, 1))
+    one, two = eight(address) & first, eight(address + 8) & second
+    if length > 16 or (one | (two if more else np.uint64(0))) & np.uint64(_HIGH) != 0:
+        return _folded_hash(data, start, stop, fold)
+    state = absorbed(np.uint64(SEED), (one | np.uint64(_CASE)) & first)
+    longer = absorbed(state, (two | np.uint64(_CASE)) & second)
+    return finished(longer if more else state)
 
 
-@compiled
+@borrowing
 def _folded_hash(data: Any, start: Any, stop: Any, fold: Any) -> Any:
     """The hash of a word of any characters and length."""
     state, block, filled = np.uint64(SEED), np.uint64(0), 0
     at = start
     while at < stop:
-        code, width = decode(data, at, stop)
+        byte = data[np.uint64(at)]
+        if byte < 0x80:
+            packed, width = np.uint64(byte | 0x20), 1
+        else:
+            code, width = decode(data, at, stop)
+            packed = np.uint64(fold[code])
         at += width
-        packed = np.uint64(fold[code])
-        size = 1 if packed < 0x100 else 2 if packed < 0x10000 else 3 if packed < 0x1000000 else 4
+        size = 1 + (highest(packed) >> 3)
         block |= packed << np.uint64(8 * filled)
         filled += size
         if filled >= 8:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from mixwright.curate import counts as c
-from mixwright.curate.compiled import compiled, inlined
+from mixwright.curate.compiled import borrowing, compiled, inlined
 from mixwright.curate.kernels.addresses import characters
 from mixwright.curate.kernels.characters import SENTENCE, decode
 from mixwright.curate.kernels.first_seen import bits_for, first_seen, new_slots, next_base
@@ -58,7 +58,7 @@ def count_lines(data: Any, tail: Any, offsets: Any, first: Any, lines: Any, flag
     return hashes
 
 
-@compiled
+@borrowing
 def _count(data: Any, lines: Any, flags: Any, row: Any) -> Any:
     """Count lines; what is common is counted without branches that a processor could guess wrong."""
     chars = words = longest = short = long = full = bullets = ellipses = 0
@@ -102,7 +102,7 @@ def _count(data: Any, lines: Any, flags: Any, row: Any) -> Any:
     row[c.C4_LINES], row[c.C4_SENTENCES] = kept, kept_sentences
 
 
-@compiled
+@borrowing
 def _count_marks(marks: Any, keeps: Any, row: Any) -> Any:
     """Count what a line holds that C4 looks for; returns whether C4 keeps the line, ``keeps`` but for that."""
     row[c.LONG_WORD_LINES] += marks & LONG_WORD != 0
@@ -140,7 +140,7 @@ def _punctuated(data: Any, start: Any, stop: Any, flags: Any) -> Any:
     return flags[decode(data, before(data, start, stop), stop)[0]] & SENTENCE != 0
 
 
-@compiled
+@borrowing
 def _without_citations(data: Any, start: Any, stop: Any) -> Any:
     """Where a line ends without ``[12]``, ``[]``, ``[edit]`` and ``[citation needed]`` at its end."""
     while stop - start >= 2 and data[stop - 1] == 93:
@@ -153,7 +153,7 @@ def _without_citations(data: Any, start: Any, stop: Any) -> Any:
     return stop
 
 
-@compiled
+@borrowing
 def _citation(data: Any, start: Any, stop: Any) -> Any:
     digits = True
     for at in range(start, stop):
@@ -171,7 +171,7 @@ def _is(data: Any, start: Any, stop: Any, text: Any) -> Any:
     return True
 
 
-@compiled
+@borrowing
 def _repeated(source: Any, ascii_: Any, lines: Any, hashes: Any, slots: Any, keys: Any, base: Any, row: Any) -> Any:
     """Count lines that stood before and their characters; returns the next base."""
     bits = bits_for(len(lines))
@@ -182,7 +182,7 @@ def _repeated(source: Any, ascii_: Any, lines: Any, hashes: Any, slots: Any, key
     return next_base(slots, base, len(lines))
 
 
-@compiled
+@borrowing
 def _paragraphs(source: Any, ascii_: Any, lines: Any, hashes: Any, slots: Any, keys: Any, base: Any, row: Any) -> Any:
     """Count paragraphs, those that stood before, and their characters; returns the next base."""
     bits = bits_for(len(lines))

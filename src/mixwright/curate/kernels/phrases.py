@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from mixwright.curate.compiled import compiled
+from mixwright.curate.compiled import borrowing
 
 JAVASCRIPT, LOREM_IPSUM, POLICY = 1, 2, 4
 
@@ -23,7 +23,7 @@ _PRIVACY, _COOKIE = _coded("privacy policy"), _coded("cookie policy")
 _USES, _USE_OF, _USE = _coded("uses cookies"), _coded("use of cookies"), _coded("use cookies")
 
 
-@compiled
+@borrowing
 def _stands(data: Any, begin: Any, at: Any, last: Any, phrase: Any) -> Any:
     """Whether a phrase stands at ``at``, letters in any case, inside ``data[begin:last]``."""
     if at < begin or at + len(phrase) > last:
@@ -35,7 +35,7 @@ def _stands(data: Any, begin: Any, at: Any, last: Any, phrase: Any) -> Any:
     return True
 
 
-@compiled
+@borrowing
 def phrase_at(data: Any, begin: Any, at: Any, last: Any) -> Any:
     """Which phrases' ``ja``, ``ps``, ``ms``, ``ok`` or ``cy`` has its second letter at ``at``: flags."""
     second = data[at] | 0x20

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from mixwright.curate import counts as c
-from mixwright.curate.compiled import compiled, inlined
+from mixwright.curate.compiled import borrowing, compiled, inlined
 from mixwright.curate.kernels.addresses import characters
 from mixwright.curate.kernels.first_seen import bits_for, first_seen, new_slots, next_base
 
@@ -73,7 +73,7 @@ def _letters(base: Any, tail: Any, size: Any, start: Any, stop: Any, a: Any, b: 
     return count
 
 
-@compiled
+@borrowing
 def _pairs(hashes: Any, slots: Any, base: Any, keys: Any, rank: Any, held: Any) -> Any:
     """Rank and hold the 2-grams; returns how many are held."""
     bits = bits_for(len(hashes))
@@ -86,7 +86,7 @@ def _pairs(hashes: Any, slots: Any, base: Any, keys: Any, rank: Any, held: Any) 
     return size
 
 
-@compiled
+@borrowing
 def _longer(n: Any, size: Any, hashes: Any, slots: Any, base: Any, keys: Any, rank: Any, held: Any, apart: Any) -> Any:
     """Rank and hold the n-grams, from ``size`` held (n-1)-grams.
 
@@ -113,7 +113,7 @@ def _longer(n: Any, size: Any, hashes: Any, slots: Any, base: Any, keys: Any, ra
     return count
 
 
-@compiled
+@borrowing
 def _most_frequent(size: Any, rank: Any, held: Any, times: Any) -> Any:
     """Where the most frequent n-gram stands first, of several the first of them; and how often it stands."""
     times[:] = 0
@@ -127,7 +127,7 @@ def _most_frequent(size: Any, rank: Any, held: Any, times: Any) -> Any:
     return top, most + 1
 
 
-@compiled
+@borrowing
 def _measure_words(base: Any, tail: Any, size: Any, start: Any, stop: Any, ascii_: Any, letters: Any) -> Any:
     """Write how many characters the words before each have, and all of them."""
     count = 0
@@ -137,7 +137,7 @@ def _measure_words(base: Any, tail: Any, size: Any, start: Any, stop: Any, ascii
     letters[len(start)] = count
 
 
-@compiled
+@borrowing
 def _stood_before(n: Any, size: Any, rank: Any, held: Any, marks: Any, letters: Any) -> Any:
     """Characters of the n-grams that stood before, from left to right, none of which overlaps the one before.
 

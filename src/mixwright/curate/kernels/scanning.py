@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mixwright.curate import counts as c
-from mixwright.curate.compiled import compiled, inlined
+from mixwright.curate.compiled import borrowing, compiled, inlined
 from mixwright.curate.kernels.addresses import frozen, place
 from mixwright.curate.kernels.bits import highest, letter, lowest, ones, within
 from mixwright.curate.kernels.characters import (
@@ -82,7 +82,7 @@ def _scan(data: Any, tail: Any, offsets: Any, flags: Any, fold: Any, stops: Any,
     return first, start[:w], stop[:w], hashes[:w], line_first, lines.reshape(-1, 8), counts
 
 
-@compiled
+@borrowing
 def _line_feeds(data: Any, base: Any, end: Any) -> Any:
     count = 0
     for at in range(0, len(data), 64):
@@ -91,7 +91,7 @@ def _line_feeds(data: Any, base: Any, end: Any) -> Any:
     return count
 
 
-@compiled
+@borrowing
 def _hash_words(
     data: Any,
     base: Any,
@@ -146,7 +146,7 @@ def _part(kind: Any, flag: Any, run: Any) -> Any:
     return run if kind & flag else np.uint64(0)
 
 
-@compiled
+@borrowing
 def _foreign(data: Any, at: Any, last: Any, flags: Any, high: Any, over: Any, kind: Any, row: Any) -> Any:
     """What the characters beyond ASCII in a block are.
 
@@ -189,7 +189,7 @@ def _foreign(data: Any, at: Any, last: Any, flags: Any, high: Any, over: Any, ki
     return word, space, alpha, upper, decimal, cjk, lone, cut, mark, wide, over, kind
 
 
-@compiled
+@borrowing
 def _ellipses(dots: Any, run: Any, row: Any) -> Any:
     """Count every three dots in a row, the first ``run`` of them before the block; returns the run at its end."""
     previous = -1
@@ -204,7 +204,7 @@ def _ellipses(dots: Any, run: Any, row: Any) -> Any:
     return run if previous == 63 else 0
 
 
-@compiled
+@borrowing
 def _longest_inside(pieces: Any, counted: Any) -> Any:
     """The most counted characters in a run of the mask ``pieces``."""
     most = 0
@@ -302,7 +302,7 @@ def _close(lines: Any, k: Any, at: Any) -> Any:
     lines[np.uint64(8 * k + CLOSED)] = max(at, lines[np.uint64(8 * k + CLOSED)])
 
 
-@compiled
+@borrowing
 def _scan_text(
     data: Any,
     base: Any,

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from mixwright.curate.compiled import compiled, inlined
+from mixwright.curate.compiled import borrowing, inlined
 from mixwright.curate.kernels.characters import SENTENCE, decode
 
 #: what may close after a sentence mark; of those beyond ASCII the last bytes are 0x99, 0x9D, 0xBB before white space
@@ -38,7 +38,7 @@ def _is_one_of(code: Any, marks: Any) -> Any:
     return False
 
 
-@compiled
+@borrowing
 def ends_sentence(data: Any, begin: Any, at: Any, last: Any, flags: Any) -> Any:
     """Whether a sentence ends at ``at``, behind which there is white space or the end of the text."""
     back = at
@@ -56,7 +56,7 @@ def ends_sentence(data: Any, begin: Any, at: Any, last: Any, flags: Any) -> Any:
     return not (at < last and 97 <= data[at] <= 122)
 
 
-@compiled
+@borrowing
 def past_closers(data: Any, at: Any, last: Any, flags: Any) -> Any:
     """Behind the wide mark at ``at`` and what closes after it; and whether a sentence ends there, not at a further mark."""
     at += 3
