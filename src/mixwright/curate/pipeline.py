@@ -40,8 +40,13 @@ MEASURED = "mixwright/measured/1"
 OnProgress = Callable[[str, float, dict[str, Any]], None]
 #: megabytes a second one core reads and measures, and reads and writes, for the cost of a task
 _MEASURED_MB, _WRITTEN_MB = 100.0, 200.0
-#: bytes the process takes that starts the workers, and a worker: a row group of 100 MB as it is decoded, batches, writers
-_OWN_BYTES, _WORKER_BYTES = 300_000_000, 400_000_000
+#: what ``memory`` is where nothing is said
+_MEMORY = "1.5GB"
+#: bytes the process takes that starts the workers (measured: 340 MB), and a worker that measures (measured: 50 MB where texts
+#: are of 7 kB, 100 MB where they are of 300 bytes, whose band keys are many)
+_OWN_BYTES, _WORKER_BYTES = 400_000_000, 150_000_000
+#: the least that dedup is given
+_LEAST_BYTES = 64_000_000
 #: the least time between two messages of one source, seconds
 _SAID_EVERY = 0.2
 #: options that only deciding needs: changing them measures nothing again
@@ -162,11 +167,13 @@ def _find_duplicates(
     against = tuple(str(_indexed(base / path, place, number, near, engine)) for number, path in
                     enumerate(options.dedup.against))  # fmt: skip
     wanted = dataclasses.replace(options.dedup, against=against)
-    find_pairs(noted, place.dedup, wanted, engine=engine, report=_dedup_told(on_progress), memory=_memory(options))
+    find_pairs(
+        noted, place.dedup, wanted, engine=engine, report=_dedup_told(on_progress), memory=_dedup_memory(options)
+    )
     if options.dedup.for_substring:
         note_windows(
             plan.shards, [*map(place.marks, plan.shards)], [*map(place.windows, plan.shards)],
-            place.folder / WORK / "shared", options.dedup.for_substring, engine=engine, memory=_memory(options),
+            place.folder / WORK / "shared", options.dedup.for_substring, engine=engine, memory=_dedup_memory(options),
         )  # fmt: skip
     _tidy(place)
 
@@ -234,7 +241,7 @@ def decide_and_write(
     report = on_progress or (lambda *_: None)
     report("decide", 0.0, {})
     inner = _engine(engine, options)
-    judge(place, plan.shards, options, out.judged, engine=inner, memory=_memory(options))
+    judge(place, plan.shards, options, out.judged, engine=inner, memory=_dedup_memory(options))
     common = {"measured": str(place.folder), "folder": str(out.folder)}
     waiting = [shard for shard in plan.shards if not out.marker(shard).is_file()]
     told = _Deciding(plan.shards, report)
@@ -312,19 +319,19 @@ def _engine(engine: Engine, options: Options) -> Engine:
     only as many as ``options.memory`` has room for."""
     if not isinstance(engine, LocalEngine):
         return engine
-    workers = engine.workers
-    if options.memory is not None:
-        room = (bytes_of(options.memory, "curate.memory") - _OWN_BYTES) // _WORKER_BYTES
-        workers = max(1, min(engine.slots, room))
+    workers = max(1, min(engine.slots, (_memory(options) - _OWN_BYTES) // _WORKER_BYTES))
     outside = bool(options.signals) or any(entry.kind.holds_gil for entry in options.measured)
     return LocalEngine(workers, engine.kind if outside else "threads")
 
 
 def _memory(options: Options) -> int:
-    """Bytes that the tasks of dedup may take together."""
-    from mixwright.curate.dedup.stage import MEMORY
+    """Bytes that everything may take together, beside 64 a document."""
+    return bytes_of(_MEMORY if options.memory is None else options.memory, "curate.memory")
 
-    return MEMORY if options.memory is None else bytes_of(options.memory, "curate.memory")
+
+def _dedup_memory(options: Options) -> int:
+    """Bytes that the tasks of dedup may take together."""
+    return max(_LEAST_BYTES, _memory(options) - _OWN_BYTES)
 
 
 def _measuring(shard: Shard, common: Mapping[str, Any], watch: bool) -> Task:
