@@ -3,15 +3,17 @@
 import sys
 from pathlib import Path
 
+import pytest
 from curation_for_tests import jsonl, run
 
-from mixwright.curate.dedup.options import Near
+from mixwright.curate.dedup.options import Near, Substring
 from mixwright.curate.dedup.options import Options as Dedup
 from mixwright.curate.measuring import Measured
 from mixwright.curate.rules import Options
 from mixwright.curate.warming import warm
 
 OPTIONS = Options(presets=("gopher", "c4", "fineweb"), dedup=Dedup(near=Near(), lines=True), target_ngram=3)
+SUBSTRING = Options(dedup=Dedup(near=Near(), substring=Substring(10)), target_ngram=3)
 
 
 def versions() -> dict[str, list[str]]:
@@ -25,10 +27,11 @@ def versions() -> dict[str, list[str]]:
     return found
 
 
-def test_tasks_compile_nothing_after_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize("options", [OPTIONS, SUBSTRING])
+def test_tasks_compile_nothing_after_it(tmp_path: Path, options: Options) -> None:
     place = Measured(tmp_path / "measured")
     place.prepared.mkdir(parents=True)
-    warm(place, OPTIONS)
+    warm(place, options)
     before = versions()
     assert sum(map(len, before.values())) > 10
     assert list((tmp_path / "measured/.work").iterdir()) == [place.prepared], "nothing of it is kept"
@@ -36,6 +39,6 @@ def test_tasks_compile_nothing_after_it(tmp_path: Path) -> None:
     own = "One more line of the text that is cut out of nothing whatever, since others do not have it: {}.\n"
     source = jsonl(tmp_path / "a.jsonl", [line * 2 + own.format(n) * 4 for n in range(6)] + [line, "1 2 3"])
     target = jsonl(tmp_path / "b.jsonl", [own.format(7), line])
-    _, draft = run(tmp_path, {"a": source}, {"b": target}, OPTIONS)
+    _, draft = run(tmp_path, {"a": source}, {"b": target}, options)
     assert (draft.path / "ledger").is_dir()
     assert versions() == before

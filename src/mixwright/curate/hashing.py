@@ -67,7 +67,7 @@ def unhexed(digits: pa.Array | Any) -> Halves:
                 return np.frombuffer(found, dtype="<u8").reshape(-1, 2).astype(np.uint64)
         except ValueError:
             pass
-        wrong = [at for at in range(len(digits)) if not _is_hex(held[32 * at : 32 * at + 32])]
+        wrong = np.array([at for at in range(len(digits)) if not _is_hex(held[32 * at : 32 * at + 32])])
     raise DataError(f"A 128-bit hash is 32 hex digits; line {wrong[0] + 1} has {digits[int(wrong[0])].as_py()!r}.")
 
 

@@ -18,8 +18,10 @@ from mixwright.core.document import document_ids
 from mixwright.curate.decontaminate import HashSet, ngrams
 from mixwright.curate.dedup.lines import Cuts, LineWriter, find_cuts
 from mixwright.curate.dedup.options import Options as Dedup
+from mixwright.curate.dedup.options import Substring
 from mixwright.curate.dedup.signing import BandWriter
 from mixwright.curate.dedup.stage import Noted, dropped, find_pairs
+from mixwright.curate.dedup.substring import MarkWriter, Spans, find_spans, note_windows
 from mixwright.curate.hashing import hexes, text_hashes
 from mixwright.curate.measuring import WORK, Measured, opened
 from mixwright.curate.rules import Options
@@ -48,15 +50,17 @@ def warm(place: Measured, options: Options) -> None:
     for _, signal in opened(place, json.dumps(options.to_dict(), sort_keys=True)):
         signal.measure(texts)
     grams = ngrams(texts, 2)
-    HashSet.of(grams.hashes).grams(texts, 2)
-    near, lines = options.dedup.for_near, options.dedup.for_lines
-    if near or lines:
+    known = HashSet.of(grams.hashes)
+    known.grams(texts, 2)
+    known.has(grams.hashes)
+    dedup = options.dedup
+    if dedup.near or dedup.lines or dedup.substring:
         with tempfile.TemporaryDirectory(dir=place.folder / WORK) as folder:
-            _compare(Path(folder), held, Dedup(near=near or False, lines=lines or False))
+            _compare(Path(folder), held, Dedup(near=dedup.near, lines=dedup.lines, substring=dedup.substring))
 
 
 def _compare(folder: Path, held: pa.Array, dedup: Dedup) -> None:
-    """Look for duplicates among the texts, and for lines that repeat."""
+    """Look for duplicates among the texts, and for lines or runs of words that repeat."""
     texts, shard = Texts(held), _written(folder)
     near, lines, bands = dedup.for_near, dedup.for_lines, folder / "bands"
     if near:
@@ -72,6 +76,13 @@ def _compare(folder: Path, held: pa.Array, dedup: Dedup) -> None:
             lined.add(texts)
         find_cuts(folder / "dedup", [folder / "lines"], passing, folder / "cuts", few, engine=engine, memory=1 << 20)
         Cuts.of(folder / "cuts", 0).cut(held, 0)
+    if dedup.substring:
+        short, marks, windows = Substring(words=2), folder / "marks", folder / "windows"
+        with MarkWriter(marks, short) as marked:
+            marked.add(texts)
+        note_windows([shard], [marks], [windows], folder / "shared", short, engine=engine, memory=1 << 20)
+        find_spans(folder / "dedup", [windows], passing, folder / "cuts", short, engine=engine, memory=1 << 20)
+        Spans.of(folder / "cuts", 0).cut(held, 0)
 
 
 def _written(folder: Path) -> Shard:

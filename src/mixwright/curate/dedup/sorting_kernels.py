@@ -84,11 +84,11 @@ def distinct_ascending(hashes: Any, begins: Any) -> Any:
             bucket = np.int64(own[at] >> np.uint64(shift))
             room[buckets[bucket]] = own[at]
             buckets[bucket] += 1
-        start = np.int64(0)
-        for bucket in range(len(buckets) - 1):
-            if buckets[bucket] - start > _FEW:
-                _shell(room, start, buckets[bucket])
-            start = buckets[bucket]
+        start: Any = np.int64(0)
+        for number in range(len(buckets) - 1):
+            if buckets[number] - start > _FEW:
+                _shell(room, start, buckets[number])
+            start = buckets[number]
         begin = size
         for at in range(len(own)):
             value, to = room[at], size
@@ -115,8 +115,8 @@ def entries_ascending(keys: Any, rows: Any) -> Any:
         bucket = np.int64(keys[at] >> np.uint64(shift))
         out[ends[bucket]], of[ends[bucket]] = keys[at], rows[at]
         ends[bucket] += 1
-    start = np.int64(0)
-    for bucket in range(len(ends) - 1):
-        _shell_entries(out, of, start, ends[bucket])
-        start = ends[bucket]
+    start: Any = np.int64(0)
+    for number in range(len(ends) - 1):
+        _shell_entries(out, of, start, ends[number])
+        start = ends[number]
     return out, of

@@ -25,7 +25,7 @@ def _has(ascending: Any, value: Any) -> bool:
 @compiled
 def _least(values: Any, count: int, width: int, out: Any) -> None:
     """Where the least of ``width`` values from each on stands, the last of equal ones, into ``out`` (count - width + 1,)."""
-    best = np.int64(-1)
+    best: Any = np.int64(-1)
     for at in range(count - width + 1):
         if best < at:
             best = at
@@ -106,7 +106,8 @@ def cut_windows(data: Any, offsets: Any, words: Any, first: Any, start: Any, w: 
     size = np.int64(0)
     for i in range(texts):
         wanted, count = cuts[bounds[i] : bounds[i + 1]], first[i + 1] - first[i]
-        until, kept = np.int64(0), offsets[i]
+        kept: Any = offsets[i]
+        until: Any = np.int64(0)
         if len(wanted) and count >= w:
             shingles(words, first[i], first[i + 1], w, whole)
             for at in range(count - w + 1):
@@ -135,7 +136,7 @@ def all_cut(hashes: Any, places: Any, begins: Any, counts: Any, w: int, cuts: An
     of text i, which has ``counts[i]`` words, and ``cuts[bounds[i]:bounds[i + 1]]`` the ascending hashes that are cut."""
     out = np.zeros(len(counts), np.bool_)
     for i in range(len(counts)):
-        until = np.int64(0)
+        until: Any = np.int64(0)
         for at in range(begins[i], begins[i + 1]):
             if places[at] > until:
                 break
