@@ -52,7 +52,7 @@ def warm(place: Measured, options: Options) -> None:
     grams = ngrams(texts, 2)
     known = HashSet.of(grams.hashes)
     known.grams(texts, 2)
-    known.has(grams.hashes)
+    known.has(np.array(grams.hashes))
     dedup = options.dedup
     if dedup.near or dedup.lines or dedup.substring:
         with tempfile.TemporaryDirectory(dir=place.folder / WORK) as folder:
