@@ -2,25 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
-
 from mixwright.curate.kernels.addresses import frozen
 from mixwright.curate.kernels.characters import SPACE, UNSPACED, UNSPACED_BLOCKS, WORD, decode, tables
 from mixwright.curate.kernels.hashing import HASH_VERSION, mixed
 from mixwright.curate.kernels.lines import count_lines
 from mixwright.curate.kernels.repetition import count_grams
-from mixwright.curate.kernels.scanning import scan
+from mixwright.curate.kernels.scanning import find_words, scan
 
 __all__ = [
     "HASH_VERSION", "SPACE", "UNSPACED", "UNSPACED_BLOCKS", "WORD", "count_grams", "count_lines", "decode", "find_words",
     "frozen", "mixed", "scan", "tables",
 ]  # fmt: skip
-
-
-def find_words(data: NDArray[np.uint8], offsets: NDArray[np.int64]) -> tuple[Any, Any, Any, Any]:
-    """``first`` (n + 1,), ``start``, ``stop``, ``hashes`` (W,) of the words of a batch."""
-    first, start, stop, hashes = scan(data, offsets)[:4]
-    return first, start, stop, hashes

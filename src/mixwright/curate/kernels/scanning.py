@@ -65,6 +65,67 @@ def scan(data: NDArray[np.uint8], offsets: NDArray[np.int64]) -> tuple[Any, ...]
     return found
 
 
+def find_words(data: NDArray[np.uint8], offsets: NDArray[np.int64]) -> tuple[Any, Any, Any, Any]:
+    """The words alone: ``first`` (n + 1,), ``start``, ``stop``, ``hashes`` (W,), as ``scan`` finds them in twice the time."""
+    found: tuple[Any, Any, Any, Any] = _find(*frozen(data), offsets, tables()[0], folded())
+    return found
+
+
+@compiled
+def _find(data: Any, tail: Any, offsets: Any, flags: Any, fold: Any) -> Any:
+    n = len(offsets) - 1
+    base, end = np.int64(data.ctypes.data), np.int64(tail.ctypes.data)
+    room = (len(data) + n) // 2 + 4  # as in _scan
+    first, row = np.zeros(n + 1, np.int64), np.zeros(len(c.NAMES), np.int64)
+    start, stop, hashes = np.empty(room, np.int64), np.empty(room, np.int64), np.empty(room, np.uint64)
+    w = 0
+    for i in range(n):
+        w = _find_in_text(data, base, end, offsets[i], offsets[i + 1], flags, fold, row, start, stop, hashes, w)
+        first[i + 1] = w
+    return first, start[:w], stop[:w], hashes[:w]
+
+
+@borrowing
+def _find_in_text(
+    data: Any,
+    base: Any,
+    end: Any,
+    begin: Any,
+    last: Any,
+    flags: Any,
+    fold: Any,
+    row: Any,
+    start: Any,
+    stop: Any,
+    hashes: Any,
+    w: Any,
+) -> Any:
+    """Write words and their hashes from ``w`` on; returns how many there are then. ``row`` is written to, not read."""
+    zero, one = np.uint64(0), np.uint64(1)
+    began, ended, over, kind = w, w, 0, 0
+    in_word = zero
+    for at in range(begin, last + 1, 64):
+        address = place(base, end, len(data), at)
+        size = min(64, last - at)
+        valid = np.uint64(_ALL) >> np.uint64(64 - size) if size > 0 else zero
+        word = within(address, np.uint8(65), np.uint8(25)) | within(address, np.uint8(97), np.uint8(25))
+        word |= within(address, np.uint8(48), np.uint8(9)) | within(address, np.uint8(95), np.uint8(0))
+        high = within(address, np.uint8(128), np.uint8(127)) & valid
+        word &= valid
+        cut = zero
+        if high != zero or kind != 0:
+            more = _foreign(data, at, last, flags, high, over, kind, row)
+            word, cut, over, kind = word | more[0], more[7], more[10], more[11]
+        before = word << one | in_word
+        began = _put(word & (~before | cut), at, start, began)
+        ended = _put(before & (~word | cut), at, stop, ended)
+        in_word = word >> np.uint64(63)
+    for v in range(w, ended):
+        a, b = start[np.uint64(v)], stop[np.uint64(v)]
+        hashes[np.uint64(v)] = word_hash(place(base, end, len(data), a), data, a, b, fold)
+    return ended
+
+
 @compiled
 def _scan(data: Any, tail: Any, offsets: Any, flags: Any, fold: Any, stops: Any, shift: Any) -> Any:
     n = len(offsets) - 1
