@@ -99,7 +99,8 @@ class HashSet:
         """Which member each of ``hashes`` is, -1 where none, ``(T,)``."""
         from mixwright.curate.gram_kernels import numbers_of
 
-        found: Numbers = numbers_of(np.require(hashes, np.uint64, ["C"]), *self._table)
+        # compiled code has one version, for arrays that are not read-only
+        found: Numbers = numbers_of(np.require(hashes, np.uint64, ["C", "W"]), *self._table)
         return found
 
     def grams(self, texts: Texts | Sequence[str], n: int) -> Grams:

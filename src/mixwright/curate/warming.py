@@ -23,7 +23,7 @@ from mixwright.curate.dedup.signing import BandWriter
 from mixwright.curate.dedup.stage import Noted, dropped, find_pairs
 from mixwright.curate.dedup.substring import MarkWriter, Spans, find_spans, note_windows
 from mixwright.curate.hashing import hexes, text_hashes
-from mixwright.curate.measuring import WORK, Measured, opened
+from mixwright.curate.measuring import Measured, opened
 from mixwright.curate.rules import Options
 from mixwright.curate.shards import Shard, cut
 from mixwright.curate.texts import Texts
@@ -52,10 +52,10 @@ def warm(place: Measured, options: Options) -> None:
     grams = ngrams(texts, 2)
     known = HashSet.of(grams.hashes)
     known.grams(texts, 2)
-    known.has(np.array(grams.hashes))
+    known.has(grams.hashes)
     dedup = options.dedup
     if dedup.near or dedup.lines or dedup.substring:
-        with tempfile.TemporaryDirectory(dir=place.folder / WORK) as folder:
+        with tempfile.TemporaryDirectory() as folder:
             _compare(Path(folder), held, Dedup(near=dedup.near, lines=dedup.lines, substring=dedup.substring))
 
 
