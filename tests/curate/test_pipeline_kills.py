@@ -95,12 +95,30 @@ def drive(base: Path, work: str, workers: int, kind: str) -> "subprocess.Popen[b
 
 def done(work: Path) -> dict[str, float]:
     """The shards that are measured or written to the end, and when that was."""
-    markers = [*work.rglob(".work/shards/*/*.json"), *work.rglob(".work/written/*.json")]
+    markers = [*work.glob("measure/*/.work/shards/*/*.json"), *work.glob("curate/*/.work/written/*.json")]
     return {str(path.relative_to(work)): path.stat().st_mtime_ns for path in markers}
 
 
+def lost(log: Path) -> list[int]:
+    """The tasks of each run that began and did not end in it: these are done again. One that ended never begins again."""
+    runs: list[set[str]] = []
+    ended: set[str] = set()
+    for line in log.read_text().splitlines():
+        what, _, name = line.partition(" ")
+        if what == "run":
+            runs.append(set())
+        elif what == "begin":
+            assert name not in ended, f"{name} had ended and was done again"
+            runs[-1].add(name)
+        else:
+            ended.add(name)
+            runs[-1].remove(name)
+    return [len(begun) for begun in runs]
+
+
 def killed(base: Path, whole: Draft, kills: int, workers: int, kind: str) -> None:
-    """Kill after ever more markers, at a random moment after them; what had a marker keeps it untouched."""
+    """Kill after ever more markers, at a random moment after them; what had a marker keeps it untouched, and what each kill
+    costs is at most the task that each worker was at."""
     work, draw = f"killed-{kind}-{workers}-{kills}", random.Random(kills)
     total = len(done(whole.path.parent.parent))
     begun, ends = 0, 0
@@ -119,6 +137,10 @@ def killed(base: Path, whole: Draft, kills: int, workers: int, kind: str) -> Non
     assert ends < total
     assert drive(base, work, workers, kind).wait() == 0
     assert both(draft(base, work)) == both(whole)
+    again = lost(base / f"{work}.log")
+    assert len(again) == kills + 1
+    assert max(again) <= workers
+    assert sum(again) > 0 == again[-1], "some kills found a task at work"
 
 
 def test_three_kills(base: Path, whole: Draft) -> None:

@@ -34,7 +34,7 @@ def test_tasks_compile_nothing_after_it(tmp_path: Path, options: Options) -> Non
     warm(place, options)
     before = versions()
     assert sum(map(len, before.values())) > 10
-    assert list((tmp_path / "measured/.work").iterdir()) == [place.prepared], "nothing of it is kept"
+    assert list(place.folder.rglob("*")) == [place.prepared.parent, place.prepared], "nothing of it is kept"
     line = "A line that stands in many of the texts and is cut out of all of them but one of them.\n"
     own = "One more line of the text that is cut out of nothing whatever, since others do not have it: {}.\n"
     source = jsonl(tmp_path / "a.jsonl", [line * 2 + own.format(n) * 4 for n in range(6)] + [line, "1 2 3"])
