@@ -7,13 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mixwright.curate.dedup.rows import Rows
 from mixwright.curate.dedup.signing import Hashes
 from mixwright.curate.texts import Counts
 
+Number = TypeVar("Number", np.uint64, np.int64)
 #: pairs made at once, 8 bytes each
 _AT_ONCE = 1 << 24
 _LOW = np.uint64(0xFFFFFFFF)
@@ -74,9 +77,9 @@ class Buckets:
             self.members[inside] = self.rows.ranked(self.members[inside])
 
 
-def distinct(pairs: Hashes) -> Hashes:
+def distinct(values: NDArray[Number]) -> NDArray[Number]:
     """Each once, ascending."""
-    ascending = np.sort(pairs)
+    ascending = np.sort(values)
     once = np.ones(len(ascending), dtype=bool)
     once[1:] = ascending[1:] != ascending[:-1]
     return ascending[once]

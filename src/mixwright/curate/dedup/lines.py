@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from mixwright.curate.dedup.candidates import distinct
 from mixwright.curate.dedup.folder import opened, save_array
 from mixwright.curate.dedup.options import Lines
 from mixwright.curate.dedup.rows import Rows
@@ -118,7 +119,12 @@ def find_repeats(
 
 
 def _part(folder: Path, number: int) -> Path:
-    return folder / f"{number:05d}.npz"
+    """The rows of a run of hashes, ascending; it comes last."""
+    return folder / f"{number:05d}.npy"
+
+
+def _hashes(part: Path) -> Path:
+    return part.with_suffix(".hashes.npy")
 
 
 def cuts(progress: Progress, *, folder: str, number: int) -> None:
@@ -136,9 +142,8 @@ def cuts(progress: Progress, *, folder: str, number: int) -> None:
         hashes.append(some[passing])
         members.append(numbers[passing])
     found, which = _to_cut(np.concatenate(hashes), np.concatenate(members), rows, plan["most"])
-    order = np.lexsort((which, found))
-    with written_aside(_part(place, number)) as aside, aside.open("wb") as stream:
-        np.savez(stream, rows=found[order], hashes=which[order])
+    save_array(_hashes(_part(place, number)), which)
+    save_array(_part(place, number), found)
 
 
 def _first_shard(rows: Rows) -> int:
@@ -147,20 +152,37 @@ def _first_shard(rows: Rows) -> int:
 
 
 def _to_cut(hashes: Hashes, members: Counts, rows: Rows, most: int) -> tuple[Counts, Hashes]:
-    """Rows and hashes of the lines to cut: those in more than ``most`` rows, without the best-ranked of these."""
-    order = np.argsort(hashes, kind="stable")
-    hashes, members = hashes[order], members[order]
-    begins = np.flatnonzero(np.concatenate([[True], hashes[1:] != hashes[:-1]])) if len(hashes) else order
+    """Rows, ascending, and hashes of the lines to cut, those of a row ascending: all that are in more than ``most`` rows, without
+    the best-ranked of these. Memory: 60 bytes an entry."""
+    from mixwright.curate.dedup.sorting_kernels import by_rows, entries_ascending
+
+    hashes, members = entries_ascending(hashes, members)
+    if not len(hashes):
+        return members, hashes
+    begins = np.flatnonzero(np.concatenate([[True], hashes[1:] != hashes[:-1]]))
     sizes = np.diff(np.append(begins, len(hashes)))
     many = np.repeat(sizes > most, sizes)
-    hashes, members = hashes[many], members[many]
-    distinct, index = np.unique(members, return_inverse=True)
-    rank = np.empty(len(distinct), dtype=np.int64)
-    rank[np.searchsorted(distinct, rows.ranked(distinct))] = np.arange(len(distinct))
-    order = np.lexsort((rank[index], hashes))
-    hashes, members = hashes[order], members[order]
-    later = np.concatenate([[False], hashes[1:] == hashes[:-1]]) if len(hashes) else np.zeros(0, dtype=bool)
-    return members[later], hashes[later]
+    hashes, members, sizes = hashes[many], members[many], sizes[sizes > most]
+    named, index = _numbered(members, len(rows))
+    rank = np.empty(len(named), dtype=np.int64)
+    rank[np.searchsorted(named, rows.ranked(named))] = np.arange(len(named))
+    ranks = rank[index]
+    best = np.minimum.reduceat(ranks, np.cumsum(sizes) - sizes) if len(sizes) else ranks
+    later = ranks != np.repeat(best, sizes)
+    found, which = by_rows(index[later], hashes[later], len(named))
+    return named[found], which
+
+
+def _numbered(members: Counts, rows: int) -> tuple[Counts, Counts]:
+    """The distinct ones among ``members``, which are below ``rows``, ascending, and which of these each is."""
+    if rows > len(members):
+        named = distinct(members)
+        return named, np.searchsorted(named, members)
+    numbers = np.zeros(rows, dtype=np.int64)
+    numbers[members] = 1
+    named = np.flatnonzero(numbers)
+    numbers[named] = np.arange(len(named))
+    return named, numbers[members]
 
 
 def repeats_of(folder: Path, number: int) -> tuple[Counts, Hashes]:
@@ -172,11 +194,13 @@ def repeats_of(folder: Path, number: int) -> tuple[Counts, Hashes]:
     start, stop = rows.starts[at : at + 2]
     found = []
     for part in range(plan["parts"]):
-        with np.load(_part(folder, part)) as held:
-            own = slice(*np.searchsorted(held["rows"], [start, stop]).tolist())
-            found.append((held["rows"][own] - start, held["hashes"][own]))
+        path = _part(folder, part)
+        held = np.load(path, mmap_mode="r")
+        own = slice(*np.searchsorted(held, [start, stop]).tolist())
+        found.append((held[own] - start, np.load(_hashes(path), mmap_mode="r")[own]))
     members, hashes = (np.concatenate([one[which] for one in found]) for which in (0, 1))
-    order = np.lexsort((hashes, members))
+    # a part has a run of hashes, ascending in each row
+    order = np.argsort(members, kind="stable")
     return members[order], hashes[order]
 
 

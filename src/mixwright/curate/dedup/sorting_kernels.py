@@ -104,6 +104,22 @@ def distinct_ascending(hashes: Any, begins: Any) -> Any:
 
 
 @compiled
+def by_rows(rows: Any, hashes: Any, count: int) -> Any:
+    """Rows below ``count``, ascending, and the hash of each; those of one row stay in their order."""
+    ends = np.zeros(count + 1, np.int64)
+    for at in range(len(rows)):
+        ends[rows[at] + 1] += 1
+    for row in range(1, len(ends)):
+        ends[row] += ends[row - 1]
+    out, of = np.empty(len(rows), np.int64), np.empty(len(rows), np.uint64)
+    for at in range(len(rows)):
+        place = ends[rows[at]]
+        out[place], of[place] = rows[at], hashes[at]
+        ends[rows[at]] += 1
+    return out, of
+
+
+@compiled
 def entries_ascending(keys: Any, rows: Any) -> Any:
     """Keys ascending and the row of each, ascending too where keys are equal."""
     count = len(keys)

@@ -18,7 +18,16 @@ from mixwright.curate.dedup.kernels import shingles
 
 @compiled
 def _has(ascending: Any, value: Any) -> bool:
-    place = np.searchsorted(ascending, value)
+    """Hashes are even, so that a few of them are looked through from where ``value`` should stand."""
+    count = len(ascending)
+    if count > 4096:
+        place = np.searchsorted(ascending, value)
+    else:
+        place = np.int64((value >> np.uint64(32)) * np.uint64(count) >> np.uint64(32))
+        while place > 0 and ascending[place - 1] >= value:
+            place -= 1
+        while place < count and ascending[place] < value:
+            place += 1
     return bool(place < len(ascending) and ascending[place] == value)
 
 
