@@ -117,7 +117,7 @@ def _longer(n: Any, size: Any, hashes: Any, slots: Any, base: Any, keys: Any, ra
 def _most_frequent(size: Any, rank: Any, held: Any, times: Any) -> Any:
     """Where the most frequent n-gram stands first, of several the first of them; and how often it stands."""
     times[:] = 0
-    top, most = 0, 0
+    top, most = 0, 0  # type: tuple[Any, Any]
     for h in range(size):
         first = np.int64(rank[np.uint64(held[h])])
         often = np.int64(times[np.uint64(first)]) + 1
