@@ -454,3 +454,38 @@ def test_lines_of_many_documents_are_cut(tmp_path: Path) -> None:
     assert [(row["row"], row["rules"]) for row in rows(draft.path / "ledger")] == [(5, ["duplicate_lines"])]
     assert summary["lines_cut"]["s"]["documents"] == 3
     assert summary["lines_cut"]["qa"] == summary["lines_cut"]["goal"] == {"documents": 0, "characters": 0}
+
+
+def test_small_files_are_measured_together_as_if_each_were_alone(tmp_path: Path) -> None:
+    """Ids, paths, rows and every column, those of rewriting too, are those of shards of a file each."""
+    for number in range(8):
+        text = f"Text {number} is short, and has {number} words or so. Write to one{number}@two.org. " * 20
+        jsonl(tmp_path / f"in/{number}.jsonl", [text, "\n" + text[: 100 * number], ""])
+    (tmp_path / "in/5.jsonl").write_text("no JSON\n")
+    found = []
+    for shard in ("64MB", "1kB"):
+        options = Options(shard=shard, rewrite={"mask": {}}, dedup=DedupOptions(exact=True, near=True))
+        _, draft = run(tmp_path, {"s": SourceOptions("in")}, {}, options, work=shard)
+        places = [measured_of(draft) / part for part in ("signals", "unreadable")]
+        shards = sorted((measured_of(draft) / "signals/s").glob("*"))
+        assert (len(shards) == 1) == (shard == "64MB")
+        found.append([str(pq.read_table(place, partitioning=None).to_pylist()) for place in places])
+        read = pq.read_table(places[0], partitioning=None, columns=["path", "row"]).to_pylist()
+        assert [(one["path"], one["row"]) for one in read] == [
+            (f"{number}.jsonl", row) for number in range(8) if number != 5 for row in (1, 2, 3)
+        ]
+    assert found[0] == found[1]
+
+
+@pytest.mark.parametrize(("size", "groups"), [(1 << 20, [8]), (300, [3, 3, 2]), (1, [1] * 8)])
+def test_batches_that_are_measured_together(tmp_path: Path, size: int, groups: list[int]) -> None:
+    from mixwright.curate.measuring import texts_of, together
+    from mixwright.curate.pipeline import Plan
+
+    for number in range(8):
+        jsonl(tmp_path / f"in/{number}.jsonl", [f"text {number} " * 10])
+    (shard,) = Plan.of({"s": SourceOptions("in")}, {}, Options(), tmp_path).shards
+    made = list(together(shard.counted_batches(), size))
+    assert [len(group) for group in made] == groups
+    joined = [text for group in made for text in texts_of([batch for batch, _ in group])]
+    assert joined == [f"text {number} " * 10 for number in range(8)]
