@@ -177,8 +177,8 @@ def breaks(name: str, bounds: Bounds, text: str) -> bool:
         "digit_ratio": sum(map(str.isdecimal, text)) / len(text) if text else 0.0,
         "longest_line": max(map(len, text.split("\n"))),
     }[name]
-    assert bounds.min is not None
-    assert bounds.max is not None
+    assert isinstance(bounds.min, int | float)
+    assert isinstance(bounds.max, int | float)
     return not bounds.min <= value <= bounds.max
 
 
