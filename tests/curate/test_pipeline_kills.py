@@ -138,7 +138,7 @@ def killed(base: Path, whole: Draft, kills: int, workers: int, kind: str) -> Non
     assert drive(base, work, workers, kind).wait() == 0
     assert both(draft(base, work)) == both(whole)
     again = lost(base / f"{work}.log")
-    assert len(again) == kills + 1
+    assert kills // 2 < len(again) <= kills + 1, "few were killed before they had begun"
     assert max(again) <= workers
     assert sum(again) > 0 == again[-1], "some kills found a task at work"
 
