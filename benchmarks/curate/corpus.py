@@ -139,6 +139,13 @@ class Spool:
             )
             rows.clear()
 
+    def again(self) -> Iterator[tuple[str, str, str]]:
+        """What has been put so far; more may be put meanwhile."""
+        self.flush()
+        for path in sorted(self.folder.glob("*.parquet")):
+            table = pq.read_table(path)
+            yield from zip(*(table[name].to_pylist() for name in SCHEMA.names), strict=True)
+
     def collect(self, path: Path) -> None:
         """All documents into one file, a row group at a time, each in an order drawn for it."""
         self.flush()
@@ -171,6 +178,15 @@ class Planter:
             self.add(f"{ident}~{which}", ident, which, planting.planted(which, text, self.words, draw), text, kind)
         for number in range(fillers):
             self.spool.put(f"{ident}~filler{number}", planting.edited(text, FILLED, self.words, draw), kind)
+
+    def fill(self, wanted: int) -> None:
+        """Edit documents again, in the order of the spool, until there are ``wanted`` bytes."""
+        for ident, text, kind in self.spool.again():
+            if self.spool.bytes >= wanted:
+                return
+            if "~" not in ident:
+                draw = rng(self.seed, "more", ident)
+                self.spool.put(f"{ident}~more", planting.edited(text, FILLED, self.words, draw), kind)
 
     def add(self, ident: str, of: str, which: str, made: str, text: str, kind: str) -> None:
         self.spool.put(ident, made, kind)
@@ -209,6 +225,8 @@ def build(megabytes: int, seed: int, folder: Path) -> Path:
             spool.put(ident, text, kind)
             counts["real"], real = counts["real"] + 1, real + len(text.encode())
             planter.see(ident, text, kind, int(fillers) + int(draw.random() < fillers % 1))
+    if large:
+        planter.fill(wanted)
     spool.collect(place / "corpus.parquet")
     columns = zip(*planter.truth, strict=True)
     pq.write_table(pa.table(dict(zip(TRUTH.names, columns, strict=True)), TRUTH), place / "truth.parquet")

@@ -400,8 +400,8 @@ def test_duplicates_by_a_field(tmp_path: Path) -> None:
 def test_workers_that_memory_has_room_for() -> None:
     from mixwright.curate.pipeline import _engine
 
-    assert _engine(LocalEngine(8), Options()) == _engine(LocalEngine(8), Options(memory="1.5GB"))
-    assert _engine(LocalEngine(8), Options()) == LocalEngine(7, "threads")
+    assert _engine(LocalEngine(8), Options()) == LocalEngine(8, "threads")
+    assert _engine(LocalEngine(8), Options(memory="1.5GB")) == LocalEngine(7, "threads")
     assert _engine(LocalEngine(8), Options(memory="2GB")) == LocalEngine(8, "threads")
     assert _engine(LocalEngine(8), Options(memory="10MB")) == LocalEngine(1, "threads")
     assert _engine(HERE, Options()) == HERE

@@ -607,7 +607,9 @@ def _near(name: str, known: Sequence[str] | frozenset[str]) -> str:
     if near:
         return f"; did you mean {near[0]!r}?"
     some = [name for name in sorted(known) if not name.startswith("dt_")]  # datatrove's own are for its preset
-    return f"; known are {', '.join(some[:12])}{f' and {len(some) - 12} more (docs/signals.md)' if len(some) > 12 else ''}"
+    return (
+        f"; known are {', '.join(some[:12])}{f' and {len(some) - 12} more (docs/signals.md)' if len(some) > 12 else ''}"
+    )
 
 
 def _percent(node: Quantile) -> str:

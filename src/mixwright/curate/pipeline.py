@@ -40,8 +40,8 @@ MEASURED = "mixwright/measured/1"
 OnProgress = Callable[[str, float, dict[str, Any]], None]
 #: megabytes a second one core reads and measures, and reads and writes, for the cost of a task
 _MEASURED_MB, _WRITTEN_MB = 100.0, 200.0
-#: what ``memory`` is where nothing is said
-_MEMORY = "1.5GB"
+#: what the tasks of dedup hold together, with the process, where nothing is said; the workers are then as many as the engine's
+_MEMORY = 1_500_000_000
 #: bytes the process takes that starts the workers (measured: 340 MB), and a worker that measures (measured: 50 MB where texts
 #: are of 7 kB, 100 MB where they are of 300 bytes, whose band keys are many)
 _OWN_BYTES, _WORKER_BYTES = 400_000_000, 150_000_000
@@ -316,17 +316,19 @@ def _prepare(place: Measured, options: Options, base: Path) -> None:
 
 def _engine(engine: Engine, options: Options) -> Engine:
     """Threads where every signal lets other threads work and is our own, the engine as given elsewhere; of local workers
-    only as many as ``options.memory`` has room for."""
+    only as many as ``options.memory``, where it is given, has room for."""
     if not isinstance(engine, LocalEngine):
         return engine
-    workers = max(1, min(engine.slots, (_memory(options) - _OWN_BYTES) // _WORKER_BYTES))
+    workers = engine.slots
+    if options.memory is not None:
+        workers = max(1, min(workers, (_memory(options) - _OWN_BYTES) // _WORKER_BYTES))
     outside = bool(options.signals) or any(entry.kind.holds_gil for entry in options.measured)
     return LocalEngine(workers, engine.kind if outside else "threads")
 
 
 def _memory(options: Options) -> int:
     """Bytes that everything may take together, beside 64 a document."""
-    return bytes_of(_MEMORY if options.memory is None else options.memory, "curate.memory")
+    return _MEMORY if options.memory is None else bytes_of(options.memory, "curate.memory")
 
 
 def _dedup_memory(options: Options) -> int:

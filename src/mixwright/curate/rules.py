@@ -172,8 +172,8 @@ class Options:
     ``signal`` it is, and its columns then begin with that name. ``signals`` are further ones, ``package.module:Class``.
     ``rewrite`` lists what changes texts as they are read, before anything is measured, with options.
 
-    ``memory`` (bytes; unsaid ``1.5GB``) bounds what all workers together hold, beside 64 bytes a document, and with it how
-    many there are at most: 150 MB each beside 400; ``shard`` is about how
+    ``memory`` (bytes, ``1.5GB``) bounds what all workers together hold, beside 64 bytes a document, by how many
+    work at once and how large the partitions of dedup are. ``shard`` is about how
     much text a task holds. A compressed file may unpack to at most ``max_inflation`` times its size.
     """
 
