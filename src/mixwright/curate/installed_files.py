@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
-import importlib.util
 import os
 import platform
 import sysconfig
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
+from importlib.machinery import PathFinder
 from pathlib import Path
 
 #: what is looked at beside the standard library, where present; never anything else that is installed
@@ -86,7 +86,9 @@ def _standard_library() -> Iterator[Found]:
 
 
 def _package(name: str) -> Iterator[Found]:
-    spec = importlib.util.find_spec(name)
+    spec = PathFinder.find_spec(
+        name
+    )  # other finders do more than find: setuptools' gives up distutils when asked for pip
     for folder in (spec.submodule_search_locations or ()) if spec else ():
         yield from _walk(Path(folder), Path(folder).parent, name)
 
