@@ -49,7 +49,7 @@ def say(step, part):
 
 
 if behaviour == "crash" or (behaviour == "crash-once" and attempt == 0):
-    print("loading data")
+    print("loading data", flush=True)
     print("ValueError: the disk is on fire", file=sys.stderr)
     sys.exit(3)
 if behaviour == "silent":
