@@ -51,11 +51,11 @@ def document_ids(source: str, path: str, rows: NDArray[np.int64]) -> NDArray[np.
     """
     name = hashlib.blake2b(f"{source}\x00{path}".encode("utf-8", "surrogatepass"), digest_size=16).digest()
     low, high = np.frombuffer(name, dtype="<u8").astype(np.uint64)
-    first = _mixed(low + rows.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15))
-    return np.stack([first, _mixed(high ^ first)], axis=1)
+    first = mixed(low + rows.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15))
+    return np.stack([first, mixed(high ^ first)], axis=1)
 
 
-def _mixed(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
+def mixed(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
     """The finalizer of the splitmix64 generator (Stafford's variant 13), a permutation of 64-bit numbers."""
     values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,28 @@ _GROUP_ROWS = 1 << 20
 _LIST_ITEM = 16
 
 
-class TableWriter:
+class _Writer(ABC):
+    """A Parquet file that is written aside and takes its name when the block ends without error."""
+
+    _aside: Any
+    _writer: Any
+
+    @abstractmethod
+    def _flush(self) -> None:
+        """Write what waits as a row group."""
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
+        try:
+            if kind is None:
+                self._flush()
+            self._writer.close()
+        except BaseException as failure:
+            self._aside.__exit__(type(failure), failure, failure.__traceback__)
+            raise
+        self._aside.__exit__(kind, error, trace)
+
+
+class TableWriter(_Writer):
     """Writes a Parquet file row by row, zstd level 1; bytes depend on the rows alone, not on how they came.
 
     A context manager: the file is written aside and takes its name when the block ends without error. A row group is
@@ -60,18 +82,8 @@ class TableWriter:
             self._columns = {name: [] for name in self._schema.names}
             self._waiting = self._size = 0
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
-        try:
-            if kind is None:
-                self._flush()
-            self._writer.close()
-        except BaseException as failure:
-            self._aside.__exit__(type(failure), failure, failure.__traceback__)
-            raise
-        self._aside.__exit__(kind, error, trace)
 
-
-class BatchWriter:
+class BatchWriter(_Writer):
     """Writes a Parquet file from Arrow batches, zstd level 1; bytes depend on the rows alone, not on how they came.
 
     A context manager: the file is written aside and takes its name when the block ends without error. A row group is
@@ -141,16 +153,6 @@ class BatchWriter:
             table = pa.Table.from_batches(self._waiting, self._schema).combine_chunks()
             self._writer.write_table(table, row_group_size=_GROUP_ROWS)
             self._waiting, self._size, self._count = [], 0, 0
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
-        try:
-            if kind is None:
-                self._flush()
-            self._writer.close()
-        except BaseException as failure:
-            self._aside.__exit__(type(failure), failure, failure.__traceback__)
-            raise
-        self._aside.__exit__(kind, error, trace)
 
 
 @dataclass(frozen=True)

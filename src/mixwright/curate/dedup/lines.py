@@ -10,6 +10,7 @@ different lines two are equal with probability .03.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -205,11 +206,33 @@ def repeats_of(folder: Path, number: int) -> tuple[Counts, Hashes]:
 
 
 @dataclass(frozen=True)
-class Cuts:
-    """The lines to cut out of the rows of one shard: ``rows`` (m,) ascending, from 0 in the shard, and ``hashes`` (m,)."""
+class Repeats(ABC):
+    """What to cut out of the rows of one shard: ``rows`` (m,) ascending, from 0 in the shard, and ``hashes`` (m,)."""
 
     rows: Counts
     hashes: Hashes
+
+    @abstractmethod
+    def _without(self, texts: Texts, bounds: Counts) -> tuple[NDArray[np.uint8], Counts, Counts]:
+        """Bytes and offsets of what is left, and how many characters went of each text; those of text i to cut are
+        ``bounds[i]`` to ``bounds[i + 1]``."""
+
+    def cut(self, texts: pa.Array, first: int) -> tuple[pa.Array, Counts]:
+        """The texts (n,) of the rows from ``first`` on without what is to be cut, and how many characters went of each."""
+        import pyarrow as pa
+
+        bounds = np.searchsorted(self.rows, np.arange(first, first + len(texts) + 1))
+        if bounds[0] == bounds[-1]:
+            return texts, np.zeros(len(texts), dtype=np.int64)
+        data, offsets, gone = self._without(Texts(texts), bounds)
+        left = pa.LargeStringArray.from_buffers(len(texts), pa.py_buffer(offsets), pa.py_buffer(data))
+        return left, gone
+
+
+@dataclass(frozen=True)
+class Cuts(Repeats):
+    """Lines to cut."""
+
     min_chars: int
 
     @classmethod
@@ -217,19 +240,11 @@ class Cuts:
         """Those of the shard that is ``number`` among the shards ``find_cuts`` was given."""
         return cls(*repeats_of(folder, number), read_json(folder / "plan.json")["min_chars"])
 
-    def cut(self, texts: pa.Array, first: int) -> tuple[pa.Array, Counts]:
-        """The texts (n,) of the rows from ``first`` on without the lines to cut, and how many characters went of each."""
-        import pyarrow as pa
-
+    def _without(self, texts: Texts, bounds: Counts) -> tuple[NDArray[np.uint8], Counts, Counts]:
         from mixwright.curate.dedup.line_kernels import cut_lines
 
-        bounds = np.searchsorted(self.rows, np.arange(first, first + len(texts) + 1))
-        if bounds[0] == bounds[-1]:
-            return texts, np.zeros(len(texts), dtype=np.int64)
-        held = Texts(texts)
-        data, offsets, gone = cut_lines(held.data, held.offsets, self.min_chars, self.hashes, bounds)
-        left = pa.LargeStringArray.from_buffers(len(texts), pa.py_buffer(offsets), pa.py_buffer(data))
-        return left, gone
+        data, offsets, gone = cut_lines(texts.data, texts.offsets, self.min_chars, self.hashes, bounds)
+        return data, offsets, gone
 
 
 def _emptied(folder: Path, noted: Path, number: int) -> Counts:

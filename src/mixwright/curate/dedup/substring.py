@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mixwright.curate.dedup.folder import save_array
-from mixwright.curate.dedup.lines import find_repeats, repeats_of
+from mixwright.curate.dedup.lines import Repeats, find_repeats, repeats_of
 from mixwright.curate.dedup.options import Substring
 from mixwright.curate.dedup.signing import BUCKETS, Bands, Hashes, Numbers, write_once
 from mixwright.curate.shards import Shard
@@ -32,7 +32,7 @@ from mixwright.engine.task import Engine, Progress, Task
 from mixwright.store.artifact import read_json, write_json, written_aside
 
 if TYPE_CHECKING:
-    import pyarrow as pa
+    pass
 
 Flags = NDArray[np.bool_]
 #: bytes a task takes per mark
@@ -179,11 +179,9 @@ def _emptied(folder: Path, noted: Path, number: int, words: int) -> Counts:
 
 
 @dataclass(frozen=True)
-class Spans:
-    """The windows to cut out of the rows of one shard: ``rows`` (m,) ascending, from 0 in the shard, and ``hashes`` (m,)."""
+class Spans(Repeats):
+    """Windows of words to cut."""
 
-    rows: Counts
-    hashes: Hashes
     words: int
 
     @classmethod
@@ -191,19 +189,11 @@ class Spans:
         """Those of the shard that is ``number`` among the shards ``find_spans`` was given."""
         return cls(*repeats_of(folder, number), read_json(folder / "plan.json")["words"])
 
-    def cut(self, texts: pa.Array, first: int) -> tuple[pa.Array, Counts]:
-        """The texts (n,) of the rows from ``first`` on without the windows to cut, and how many characters went of each."""
-        import pyarrow as pa
-
+    def _without(self, texts: Texts, bounds: Counts) -> tuple[NDArray[np.uint8], Counts, Counts]:
         from mixwright.curate.dedup.substring_kernels import cut_windows
 
-        bounds = np.searchsorted(self.rows, np.arange(first, first + len(texts) + 1))
-        if bounds[0] == bounds[-1]:
-            return texts, np.zeros(len(texts), dtype=np.int64)
-        held = Texts(texts)
-        words = held.words
+        words = texts.words
         data, offsets, gone = cut_windows(
-            held.data, held.offsets, words.hashes, words.first, words.start, self.words, self.hashes, bounds
+            texts.data, texts.offsets, words.hashes, words.first, words.start, self.words, self.hashes, bounds
         )
-        left = pa.LargeStringArray.from_buffers(len(texts), pa.py_buffer(offsets), pa.py_buffer(data))
-        return left, gone
+        return data, offsets, gone

@@ -7,16 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from mixwright.core.document import mixed
 from mixwright.core.errors import StudyError
 from mixwright.curate.signal import Floats, Signal, Texts
 
 _Hashes = NDArray[np.uint64]
-#: odd multiplier of the rolling hash, and the two of its finalizer (splitmix64)
-_ROLL, _FIRST, _SECOND = (
-    np.uint64(0x9E3779B97F4A7C15),
-    np.uint64(0xBF58476D1CE4E5B9),
-    np.uint64(0x94D049BB133111EB),
-)
+#: odd multiplier of the rolling hash
+_ROLL = np.uint64(0x9E3779B97F4A7C15)
 
 
 @dataclass(frozen=True)
@@ -55,19 +52,13 @@ class NgramRepetition(Signal):
 
 def _frequencies(members: _Hashes, first: NDArray[np.int64], n: int) -> list[NDArray[np.int64]]:
     """How often each distinct n-gram of a text occurs, per text; text i has the members ``first[i]`` to ``first[i + 1]``."""
-    mixed = _mixed(members)
+    scrambled = mixed(members)
     grams = np.zeros(max(0, len(members) - n + 1), dtype=np.uint64)
     for place in range(n):
-        grams = grams * _ROLL + mixed[place : place + len(grams)]
-    grams = _mixed(grams)
+        grams = grams * _ROLL + scrambled[place : place + len(grams)]
+    grams = mixed(grams)
     bounds = zip(first[:-1].tolist(), first[1:].tolist(), strict=True)
     return [np.unique(grams[start : max(start, stop - n + 1)], return_counts=True)[1] for start, stop in bounds]
-
-
-def _mixed(values: _Hashes) -> _Hashes:
-    values = (values ^ (values >> np.uint64(30))) * _FIRST
-    values = (values ^ (values >> np.uint64(27))) * _SECOND
-    return values ^ (values >> np.uint64(31))
 
 
 def _most_frequent(counts: NDArray[np.int64]) -> float:
