@@ -12,6 +12,7 @@ seconds of this process behind its imports and its first batch, and what was cou
 """
 
 import argparse
+import contextlib
 import json
 import resource
 import time
@@ -86,24 +87,29 @@ def near(path: Path, folder: Path, workers: int, options: Dedup | None = None) -
     from mixwright.curate.dedup.signing import BandWriter
     from mixwright.curate.dedup.stage import Noted, dropped, find_pairs
     from mixwright.curate.hashing import hexes, text_hashes
+    from mixwright.curate.text_copy import CopyWriter
 
     options = options or Dedup(exact=True, near=Near())
     noted, sizes = [], []
     for shard in shards(path):
         signals, bands = folder / f"{shard.number}.parquet", folder / f"{shard.number}.bands"
         tables = []
-        with BandWriter(bands if options.for_near else None, options.for_near or Near()) as writer:
+        copy = folder / f"{shard.number}.texts" if options.for_near else None
+        with contextlib.ExitStack() as stack:
+            writer = stack.enter_context(BandWriter(bands, options.for_near)) if options.for_near else None
+            copied = stack.enter_context(CopyWriter(copy)) if copy else None
             for batch in shard.batches():
                 texts = Texts(batch.texts)
-                if options.for_near:
-                    writer.add(texts)
+                for one in (writer, copied):
+                    if one is not None:
+                        one.add(texts)
                 ids = hexes(document_ids(shard.source, batch.path, batch.rows - 1))
                 names = pa.repeat(pa.scalar(batch.path), len(texts))
                 columns = [ids, names, pa.array(batch.rows), pa.array(texts.bytes), hexes(text_hashes(texts))]
                 tables.append(pa.table(columns, ["id", "path", "row", "bytes", "text_hash"]))
         pq.write_table(pa.concat_tables(tables), signals, compression="none", use_dictionary=False)
         sizes.append(sum(table.num_rows for table in tables))
-        noted.append(Noted(shard, signals, bands if options.for_near else None))
+        noted.append(Noted(shard, signals, bands if options.for_near else None, copy=copy))
     facts = find_pairs(noted, folder / "dedup", options, engine=LocalEngine(workers, "threads"))
     table = dropped(folder / "dedup", [np.ones(size, dtype=bool) for size in sizes], options)
     first = np.concatenate([[0], np.cumsum(sizes)])
@@ -127,9 +133,10 @@ def whole(path: Path, folder: Path, workers: int, presets: tuple[str, ...] = PRE
     draft = Draft(folder / "out", folder / "sealed", "curate", "bench")
     draft.path.mkdir(parents=True, exist_ok=True)
     times = [_clock()]
-    measure(sources, {}, options, base=path.parent, folder=folder / "measured", engine=engine)
+    more: dict[str, Any] = {"base": path.parent, "engine": engine, "copies": folder / "texts"}
+    measure(sources, {}, options, folder=folder / "measured", **more)
     times.append(_clock())
-    summary = decide_and_write(folder / "measured", sources, {}, options, base=path.parent, draft=draft, engine=engine)
+    summary = decide_and_write(folder / "measured", sources, {}, options, draft=draft, **more)
     times.append(_clock())
     told = summary["sources"]["corpus"]
     lines = [

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mixwright.store import json_rows
-from mixwright.store.batches import read_batches
+from mixwright.store.batches import read_batches, read_meta
 from mixwright.store.documents import Row, SourceOptions, Unreadable, find_files
 from mixwright.store.meta_json import as_json
 from mixwright.store.pieces import Piece, units
@@ -233,3 +233,45 @@ def test_without_meta(tmp_path: Path) -> None:
     (tmp_path / "b.jsonl").write_text('{"text":"x","n":1}')
     assert [one.meta for one in batches(tmp_path, meta=False)] == [None, None]
     assert [one.meta.to_pylist() for one in batches(tmp_path)] == [['{"n":1}'], ['{"n":1}']]
+
+
+@FOLDER
+@given(st.lists(st.sampled_from([b"one", b"", None, b"broken \xff"]), max_size=60), st.integers(1, 20), st.data())
+def test_meta_alone(tmp_path: Path, texts: list[bytes | None], group: int, data: st.DataObject) -> None:
+    """What is read without texts is what is read with them, in whole files and in pieces, also where columns are damaged."""
+    values = pa.array(texts, pa.large_binary()).view(LARGE)
+    others = {"number": list(range(len(texts))), "word": [f"w{n}" * (n % 5) for n in range(len(texts))]}
+    more = data.draw(st.sampled_from([{}, others]))
+    pq.write_table(pa.table({"text": values, **more}), tmp_path / "a.parquet", row_group_size=group, compression="none")
+    if more and len(texts) > 3 and data.draw(st.booleans()):
+        content = (tmp_path / "a.parquet").read_bytes()
+        (tmp_path / "a.parquet").write_bytes(content.replace(b"w3w3w3", b"w3\xff3w3"))
+    given_ = SourceOptions("a.parquet")
+    file = find_files(given_, tmp_path)[0][0]
+    for pieces in ([Piece(file)], [piece for unit in units([file], 1) for piece in unit]):
+        told = {row: meta for piece in pieces for batch in read_batches(piece, given_)
+                for row, meta in zip(batch.rows.tolist(), batch.meta.to_pylist(), strict=True)}  # fmt: skip
+        wanted = sorted(data.draw(st.sets(st.sampled_from(sorted(told))))) if told else []
+        found = [meta for piece in pieces for some in read_meta(piece, given_, np.array(wanted, np.int64))
+                 for meta in some.to_pylist()]  # fmt: skip
+        assert found == [told[row] for row in wanted]
+
+
+def test_meta_of_a_damaged_column(tmp_path: Path) -> None:
+    texts = [f"text {n}" for n in range(50)]
+    for group in (50, 7):
+        place = tmp_path / f"{group}"
+        place.mkdir()
+        table = pa.table({"text": texts, "word": ["abc" * 400] * 50})
+        pq.write_table(table, place / "a.parquet", row_group_size=group, use_dictionary=False, data_page_size=2000)
+        content = bytearray((place / "a.parquet").read_bytes())
+        at = pq.ParquetFile(place / "a.parquet").metadata.row_group(0).column(1).data_page_offset
+        content[at : at + 40] = b"\xff" * 40
+        (place / "a.parquet").write_bytes(content)
+        given_ = SourceOptions("a.parquet")
+        file = find_files(given_, place)[0][0]
+        told = [meta for batch in read_batches(Piece(file), given_) for meta in batch.meta.to_pylist()]
+        assert "is damaged" in told[0]
+        rows = np.arange(2, 51, 3)
+        found = [meta for some in read_meta(Piece(file), given_, rows) for meta in some.to_pylist()]
+        assert found == [told[row - 1] for row in rows]

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,7 +29,7 @@ from mixwright.curate.rules import Options
 from mixwright.curate.shards import Shard
 from mixwright.curate.tables import SignalTable
 from mixwright.engine.task import Engine
-from mixwright.store.artifact import write_json, written_aside
+from mixwright.store.artifact import read_json, write_json, written_aside
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -84,6 +85,17 @@ def judge(
         _mark_cuts(place, shards, passing, options.dedup, out, engine, memory)
     write_json(out.rules, resolved.to_dict())
     return resolved
+
+
+def rules_of(out: Judged) -> Resolved:
+    """The rules that ``judge`` wrote, kept for the next shard."""
+    return _rules_of(out.rules, out.rules.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=1)
+def _rules_of(path: Path, written: int) -> Resolved:
+    del written  # another time: other rules
+    return Resolved.from_dict(read_json(path))
 
 
 def looks_for_duplicates(options: Options) -> bool:

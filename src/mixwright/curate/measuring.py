@@ -40,6 +40,7 @@ from mixwright.curate.rewrites import rewriters
 from mixwright.curate.rules import Options
 from mixwright.curate.shards import Shard
 from mixwright.curate.signal import Floats, Signal
+from mixwright.curate.text_copy import CopyWriter
 from mixwright.curate.texts import Texts
 from mixwright.engine.task import Progress
 from mixwright.store.artifact import read_json, write_json
@@ -155,17 +156,24 @@ def grams_schema() -> pa.Schema:
 
 
 def measure_shard(
-    progress: Progress, *, shard: Mapping[str, Any], folder: str, options: Mapping[str, Any], watch: bool
+    progress: Progress,
+    *,
+    shard: Mapping[str, Any],
+    folder: str,
+    options: Mapping[str, Any],
+    watch: bool,
+    copy: str = "",
 ) -> dict[str, Any]:
-    """Measure one shard into ``folder``; ``watch``: note which n-grams of the targets a source's rows hold.
+    """Measure one shard into ``folder``; ``watch``: note which n-grams of the targets a source's rows hold; ``copy``: where
+    its texts are kept as well (text_copy.py), if anywhere.
 
     Returns ``rows`` (readable), ``unreadable``, ``bytes`` of readable text. Memory: a decoded row group or the largest
     row, some ten times a batch, and a row group of signals. Cost: see docs/curate.md.
     """
     part, place = Shard.from_dict(shard), Measured(Path(folder))
-    signals = opened(place, json.dumps(dict(options), sort_keys=True))
+    whole_options, signals = opened(place, json.dumps(dict(options), sort_keys=True))
     with contextlib.ExitStack() as stack:
-        out = _Files.open(part, place, signals, Options.from_dict(options), watch, stack)
+        out = _Files.open(part, place, signals, whole_options, watch, Path(copy) if copy else None, stack)
         whole, before = max(1, part.size), 0
         for group in together(part.counted_batches(BATCH, meta=out.keys is not None), BATCH):
             out.add(group)
@@ -219,6 +227,7 @@ class _Files:
     keys: KeyWriter | None
     lines: LineWriter | None
     marks: MarkWriter | None
+    copy: CopyWriter | None
     stack: contextlib.ExitStack
     rows: int = 0
     bad: int = 0
@@ -228,7 +237,7 @@ class _Files:
     @classmethod
     def open(
         cls, shard: Shard, place: Measured, signals: Sequence[tuple[Entry, Signal]], options: Options, watch: bool,
-        stack: contextlib.ExitStack,
+        copy: Path | None, stack: contextlib.ExitStack,
     ) -> _Files:  # fmt: skip
         watched = HashSet(np.load(place.targets)) if watch and not shard.target else None
         near, exact = options.dedup.for_near, options.dedup.for_exact
@@ -240,7 +249,8 @@ class _Files:
         marks = (
             stack.enter_context(MarkWriter(place.marks(shard), wide)) if (wide := options.dedup.for_substring) else None
         )
-        made = cls(shard, place, signals, options.target_ngram, watched, bands, keys, lines, marks, stack)
+        copied = stack.enter_context(CopyWriter(copy)) if copy else None
+        made = cls(shard, place, signals, options.target_ngram, watched, bands, keys, lines, marks, copied, stack)
         made._writer(place.signals(shard), made._schema)
         return made
 
@@ -255,7 +265,7 @@ class _Files:
         if len(texts):
             self._writer(self.place.signals(self.shard), self._schema).add(self._measured(group, texts))
             self._note(texts)
-            for writer in (self.bands, self.lines, self.marks):
+            for writer in (self.bands, self.lines, self.marks, self.copy):
                 if writer is not None:
                     writer.add(texts)
             self.rows += len(texts)
@@ -316,20 +326,19 @@ class _Files:
 _LOCK = threading.Lock()
 
 
-def opened(place: Measured, options: str) -> Sequence[tuple[Entry, Signal]]:
-    """The signals of the fused pass with what they prepared, kept for the next shard; ``options`` as JSON."""
+def opened(place: Measured, options: str) -> tuple[Options, Sequence[tuple[Entry, Signal]]]:
+    """``options``, which come as JSON, and the signals of the fused pass with what they prepared; kept for the next shard."""
     ready = place.prepared / "ready"
     with _LOCK:
         return _opened(place, options, ready.stat().st_mtime_ns if ready.exists() else 0)
 
 
 @lru_cache(maxsize=2)
-def _opened(place: Measured, options: str, prepared: int) -> Sequence[tuple[Entry, Signal]]:
+def _opened(place: Measured, options: str, prepared: int) -> tuple[Options, Sequence[tuple[Entry, Signal]]]:
     del prepared  # another time: other files
-    return [
-        (entry, entry.signal().opened(place.prepared / entry.name))
-        for entry in Options.from_dict(json.loads(options)).measured
-        if not entry.kind.scored
+    held = Options.from_dict(json.loads(options))
+    return held, [
+        (entry, entry.signal().opened(place.prepared / entry.name)) for entry in held.measured if not entry.kind.scored
     ]
 
 

@@ -45,6 +45,8 @@ _MEMORY = 1_500_000_000
 #: bytes the process takes that starts the workers (measured: 340 MB), and a worker that measures (measured: 50 MB where texts
 #: are of 7 kB, 100 MB where they are of 300 bytes, whose band keys are many)
 _OWN_BYTES, _WORKER_BYTES = 400_000_000, 150_000_000
+#: free disk, as a multiple of the text, that is wanted where it is copied unasked
+_ROOM = 4
 #: the least that dedup is given
 _LEAST_BYTES = 64_000_000
 #: the least time between two messages of one source, seconds
@@ -87,17 +89,19 @@ def curate(
     """
     folder = measured.path if measured is not None else draft.path
     more: dict[str, Any] = {"base": base, "engine": engine, "on_progress": on_progress}
+    more["copies"] = folder / WORK / "texts"
     measure(sources, targets, options, folder=folder, **more)
     return decide_and_write(folder, sources, targets, options, draft=draft, **more)
 
 
 def measure(
     sources: Named, targets: Named, options: Options, *, base: Path, folder: Path, engine: Engine,
-    on_progress: OnProgress | None = None, cache: Path | None = None,
+    on_progress: OnProgress | None = None, cache: Path | None = None, copies: Path | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Measure every row of all sources and targets into ``folder``; returns what ``measured.json`` says.
 
-    Thresholds change nothing of it: see ``measuring_key``. ``cache`` keeps what models scored for other runs.
+    Thresholds change nothing of it: see ``measuring_key``. ``cache`` keeps what models scored for other runs; ``copies`` the
+    texts (text_copy.py), for what reads them again here and in ``decide_and_write``, if the options say so.
     Resumed, raises and reads paths as ``curate``.
     """
     _check_names(sources, targets)
@@ -113,15 +117,20 @@ def measure(
     report("compiling kernels (once on a machine)", 1.0, {})
     told = _Told([shard for shard in plan.shards if not place.marker(shard).is_file()], report)
     common = {"folder": str(place.folder), "options": options.to_dict()}
+    held = _Copies.of(copies, plan, options, engine)
     mine = [shard for shard in plan.shards if shard.target]
     if mine and not place.targets.is_file():
-        _run(engine, [_measuring(shard, common, False) for shard in mine if not place.marker(shard).is_file()], told)
+        _run(
+            engine,
+            [_measuring(shard, common, False, held) for shard in mine if not place.marker(shard).is_file()],
+            told,
+        )
         merge_targets(place, mine)
     rest = [shard for shard in plan.shards if not place.marker(shard).is_file()]
-    _run(engine, [_measuring(shard, common, bool(mine)) for shard in rest], told)
+    _run(engine, [_measuring(shard, common, bool(mine), held) for shard in rest], told)
     scored = _score(place, plan, options, given, cache or folder.parent / ".scores", on_progress)
     if looks_for_duplicates(options):
-        _find_duplicates(place, plan, options, base, engine, on_progress)
+        _find_duplicates(place, plan, options, base, engine, held, on_progress)
     summary = {
         "schema": MEASURED,
         "sources": {name: {"files": count, "ignored": ignored} for name, (count, ignored) in plan.files.items()},
@@ -154,8 +163,9 @@ def _score(
 
 
 def _find_duplicates(
-    place: Measured, plan: Plan, options: Options, base: Path, engine: Engine, on_progress: OnProgress | None
-) -> None:
+    place: Measured, plan: Plan, options: Options, base: Path, engine: Engine, held: _Copies,
+    on_progress: OnProgress | None,
+) -> None:  # fmt: skip
     """Leave in ``place.dedup`` what deciding needs of duplicates, and nothing else."""
     from mixwright.curate.dedup.stage import Noted, find_pairs
     from mixwright.curate.dedup.substring import note_windows
@@ -163,7 +173,8 @@ def _find_duplicates(
     near, exact = options.dedup.for_near, options.dedup.for_exact
     bands = [place.bands(shard) if near else None for shard in plan.shards]
     keys = [place.keys(shard) if exact and not exact.as_read else None for shard in plan.shards]
-    noted = [Noted(*one) for one in zip(plan.shards, map(place.signals, plan.shards), bands, keys, strict=True)]
+    copies = [held.path(shard) for shard in plan.shards]
+    noted = [Noted(*one) for one in zip(plan.shards, map(place.signals, plan.shards), bands, keys, copies, strict=True)]
     against = tuple(str(_indexed(base / path, place, number, near, engine)) for number, path in
                     enumerate(options.dedup.against))  # fmt: skip
     wanted = dataclasses.replace(options.dedup, against=against)
@@ -174,6 +185,7 @@ def _find_duplicates(
         note_windows(
             plan.shards, [*map(place.marks, plan.shards)], [*map(place.windows, plan.shards)],
             place.folder / WORK / "shared", options.dedup.for_substring, engine=engine, memory=_dedup_memory(options),
+            copies=copies,
         )  # fmt: skip
     _tidy(place)
 
@@ -228,11 +240,12 @@ def _tidy(place: Measured) -> None:
 
 def decide_and_write(
     measured: Path, sources: Named, targets: Named, options: Options, *, base: Path, draft: Draft, engine: Engine,
-    on_progress: OnProgress | None = None,
+    on_progress: OnProgress | None = None, copies: Path | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Decide from what is measured, and write documents, targets, ledger and summary into ``draft.path``.
 
-    Resumed and raises as ``curate``.
+    Texts come from ``copies`` where ``measure`` left them, which are removed in the end, otherwise from the sources. Resumed
+    and raises as ``curate``.
     """
     _check_names(sources, targets)
     place, out = Measured(measured.resolve()), Curated(draft.path.resolve())
@@ -243,9 +256,10 @@ def decide_and_write(
     inner = _engine(engine, options)
     judge(place, plan.shards, options, out.judged, engine=inner, memory=_dedup_memory(options))
     common = {"measured": str(place.folder), "folder": str(out.folder)}
+    held = _Copies(copies)
     waiting = [shard for shard in plan.shards if not out.marker(shard).is_file()]
     told = _Deciding(plan.shards, report)
-    _run(inner, [_writing(shard, common) for shard in waiting], told)
+    _run(inner, [_writing(shard, common, held) for shard in waiting], told)
     account = _balanced(plan, out, counted, options)
     summary = _summary({**sources, **targets}, plan, options, account)
     if options.dedup.lines:
@@ -256,6 +270,7 @@ def decide_and_write(
     votes = of_votes([table_of(place, shard) for shard in plan.shards], options)
     summary["votes"] = {name: found.to_dict() for name, found in votes.items()}
     write_json(draft.path / "summary.json", summary)
+    held.remove()
     report("decide", 1.0, {})
     return summary
 
@@ -336,14 +351,42 @@ def _dedup_memory(options: Options) -> int:
     return max(_LEAST_BYTES, _memory(options) - _OWN_BYTES)
 
 
-def _measuring(shard: Shard, common: Mapping[str, Any], watch: bool) -> Task:
-    arguments = {**common, "shard": shard.to_dict(), "watch": watch}
+@dataclass(frozen=True)
+class _Copies:
+    """Where texts are kept until they are written; nowhere where ``folder`` is None."""
+
+    folder: Path | None
+
+    @classmethod
+    def of(cls, folder: Path | None, plan: Plan, options: Options, engine: Engine) -> _Copies:
+        """There, if the options say so; where they say nothing, if this machine works alone and has four times the disk."""
+        wanted = options.text_copy
+        if folder is None or wanted is False:
+            return cls(None)
+        folder.mkdir(parents=True, exist_ok=True)
+        if wanted is None:
+            room = _ROOM * sum(shard.size for shard in plan.shards) <= shutil.disk_usage(folder).free
+            wanted = room and isinstance(engine, LocalEngine)
+        return cls(folder.resolve() if wanted else None)
+
+    def path(self, shard: Shard) -> Path | None:
+        """The copy of a shard."""
+        return None if self.folder is None else self.folder / f"{shard.name}.texts"
+
+    def remove(self) -> None:
+        """Remove them all."""
+        if self.folder is not None:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _measuring(shard: Shard, common: Mapping[str, Any], watch: bool, held: _Copies) -> Task:
+    arguments = {**common, "shard": shard.to_dict(), "watch": watch, "copy": str(held.path(shard) or "")}
     cost = shard.size / 1e6 / _MEASURED_MB
     return Task(shard.name, "mixwright.curate.measuring:measure_shard", arguments, cost)
 
 
-def _writing(shard: Shard, common: Mapping[str, Any]) -> Task:
-    arguments = {**common, "shard": shard.to_dict()}
+def _writing(shard: Shard, common: Mapping[str, Any], held: _Copies) -> Task:
+    arguments = {**common, "shard": shard.to_dict(), "copy": str(held.path(shard) or "")}
     return Task(
         f"write {shard.name}", "mixwright.curate.writing:write_shard", arguments, shard.size / 1e6 / _WRITTEN_MB
     )

@@ -174,7 +174,9 @@ class Options:
 
     ``memory`` (bytes, ``1.5GB``) bounds what all workers together hold, beside 64 bytes a document, by how many
     work at once and how large the partitions of dedup are. ``shard`` is about how
-    much text a task holds. A compressed file may unpack to at most ``max_inflation`` times its size.
+    much text a task holds. ``text_copy`` keeps all texts uncompressed in the work folder until they are written, so that
+    they are decoded once; unset, that is done on one machine where it takes less than a quarter of the free disk. A
+    compressed file may unpack to at most ``max_inflation`` times its size.
     """
 
     presets: tuple[str, ...] = ()
@@ -189,6 +191,7 @@ class Options:
     signals: tuple[str, ...] = ()
     memory: str | None = None
     shard: str = "64MB"
+    text_copy: bool | None = None
     max_inflation: Annotated[float, Gt(1)] = 1000.0
 
     def __post_init__(self) -> None:

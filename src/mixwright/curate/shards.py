@@ -10,16 +10,21 @@ import dataclasses
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mixwright.core.errors import StudyError
 from mixwright.curate.rewrites import Rewriter, rewriters
 from mixwright.curate.rules import Options
 from mixwright.curate.signal import Floats
-from mixwright.store.batches import RowBatch, read_batches
+from mixwright.curate.texts import Counts
+from mixwright.engine.allocator import keep_freed
+from mixwright.store.batches import RowBatch, read_batches, read_meta
 from mixwright.store.documents import SourceFile, SourceOptions
 from mixwright.store.pieces import Piece, units
 from mixwright.store.streams import Meter, raw
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 
 @dataclass(frozen=True)
@@ -62,10 +67,25 @@ class Shard:
         self, size: int = 1 << 20, *, meta: bool = False
     ) -> Iterator[tuple[RowBatch, dict[str, Floats]]]:
         """``batches``, and what rewriting changed in each text: column -> ``(n,)``."""
+        keep_freed()
         rewriter, most = rewriters(self.rewrite), self.max_inflation
         for piece, first in zip(self.pieces, self.first_rows, strict=True):
             for batch in read_batches(piece, self.given, first_row=first, size=size, meta=meta, max_inflation=most):
                 yield _rewritten(batch, rewriter) if rewriter.steps else (batch, {})
+
+    @property
+    def meta_apart(self) -> bool:
+        """Whether ``meta`` is there: whether what rows hold beside their text can be read without it."""
+        return self.given.response is None and all(piece.file.format != "jsonl" for piece in self.pieces)
+
+    def meta(self, paths: pa.Array, rows: Counts) -> Iterator[pa.Array]:
+        """What readable rows, in order, hold beside their text: JSON, large strings, some at a time. ``paths`` and ``rows`` say
+        in which file and where in it each stands. Raises as ``read_batches``."""
+        names, starts = runs_of(paths)
+        of = {name: slice(*place) for name, *place in zip(names, starts[:-1], starts[1:], strict=True)}
+        for piece in self.pieces:
+            if len(own := rows[of.get(piece.file.name, slice(0))]):
+                yield from read_meta(piece, self.given, own, max_inflation=self.max_inflation)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -82,6 +102,14 @@ class Shard:
                 "first_rows": tuple(values["first_rows"]),
             }
         )
+
+
+def runs_of(paths: pa.Array) -> tuple[list[str], list[int]]:
+    """The values of consecutive equal strings, and where each such run begins, and the last one ends."""
+    import pyarrow.compute as pc
+
+    found = pc.run_end_encode(paths)
+    return found.values.to_pylist(), [0, *found.run_ends.to_pylist()]
 
 
 def _rewritten(batch: RowBatch, rewriter: Rewriter) -> tuple[RowBatch, dict[str, Floats]]:

@@ -47,7 +47,7 @@ def warm(place: Measured, options: Options) -> None:
 
     held = pa.array(_TEXTS, pa.large_string())
     texts = Texts(held)
-    for _, signal in opened(place, json.dumps(options.to_dict(), sort_keys=True)):
+    for _, signal in opened(place, json.dumps(options.to_dict(), sort_keys=True))[1]:
         signal.measure(texts)
     grams = ngrams(texts, 2)
     known = HashSet.of(grams.hashes)

@@ -10,8 +10,9 @@ import contextlib
 import dataclasses
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,12 +21,11 @@ from numpy.typing import NDArray
 
 from mixwright.core.errors import DataError
 from mixwright.curate.accounting import SAMPLES, SHOWN, Account, samples_wanted
-from mixwright.curate.deciding import Resolved
 from mixwright.curate.decontaminate import words
 from mixwright.curate.dedup.lines import Cuts, told
 from mixwright.curate.dedup.substring import Spans
 from mixwright.curate.hashing import hexes, text_hashes
-from mixwright.curate.judging import Judged, columns_of, table_of
+from mixwright.curate.judging import Judged, columns_of, rules_of, table_of
 from mixwright.curate.ledger import (
     Failures,
     Twins,
@@ -38,17 +38,16 @@ from mixwright.curate.ledger import (
 from mixwright.curate.measuring import BATCH, WORK, Measured
 from mixwright.curate.rules import DUPLICATE, EARLIER, LINES, NEAR, SEMANTIC, SUBSTRING, UNREADABLE, Options
 from mixwright.curate.shards import Shard
+from mixwright.curate.text_copy import TextCopy
 from mixwright.curate.texts import Texts
 from mixwright.engine.task import Progress
-from mixwright.store.artifact import read_json, write_atomic
+from mixwright.store.artifact import write_atomic
 from mixwright.store.documents import Unreadable, document_schema
 from mixwright.store.parquet import BatchWriter
-from mixwright.store.row_batch import offsets
+from mixwright.store.row_batch import RowBatch, offsets
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-    from mixwright.store.batches import RowBatch
 
 #: columns of documents with few different values
 _REPEATED = ("source", "domain", "meta")
@@ -79,8 +78,12 @@ class Curated:
         return self.folder / WORK / "written" / f"{shard.order:05d}.json"
 
 
-def write_shard(progress: Progress, *, shard: Mapping[str, Any], measured: str, folder: str) -> dict[str, Any]:
+def write_shard(
+    progress: Progress, *, shard: Mapping[str, Any], measured: str, folder: str, copy: str = ""
+) -> dict[str, Any]:
     """Write the documents and the ledger of one shard; returns how many it ``kept``, and ``lines`` of the ledger.
+
+    Texts come from the ``copy`` (text_copy.py) where there is one and nothing else of a row is needed with its text.
 
     Its marker holds the shard's ``account`` beside.
 
@@ -88,7 +91,7 @@ def write_shard(progress: Progress, *, shard: Mapping[str, Any], measured: str, 
     """
     part, place, out = Shard.from_dict(shard), Measured(Path(measured)), Curated(Path(folder))
     verdict = Verdict.of(part, place, out.judged)
-    texts = _Texts(part, verdict, progress)
+    texts = _Texts(part, verdict, progress, Path(copy) if copy else None)
     documents = texts.write(out.documents(part))
     account = Account.of_shard(
         verdict.options.waterfall, part.source, part.domain, verdict.sizes, verdict.failures, len(verdict.unreadable)
@@ -123,7 +126,7 @@ class Verdict:
         """From what was measured and judged."""
         import pyarrow.parquet as pq
 
-        resolved, table = Resolved.from_dict(read_json(judged.rules)), table_of(place, shard)
+        resolved, table = rules_of(judged), table_of(place, shard)
         options = resolved.options
         with pq.ParquetFile(place.signals(shard)) as file:
             rows = file.read(columns=["id", "path", "row", "bytes", "text_hash"], use_threads=False)
@@ -191,10 +194,17 @@ class _Texts:
     shard: Shard
     verdict: Verdict
     progress: Progress
+    copy: Path | None = None
     wanted: dict[str, list[int]] = field(default_factory=dict)
     starts: dict[int, str] = field(default_factory=dict)
     details: dict[int, str] = field(default_factory=dict)
     cut: Counter[str] = field(default_factory=lambda: Counter(documents=0, characters=0))
+
+    @cached_property
+    def _held(self) -> TextCopy | None:
+        """The copy of the texts, if there is one and it is enough."""
+        enough = self.shard.meta_apart and self.verdict.cuts is None
+        return TextCopy.find(self.copy, len(self.verdict.sizes)) if enough else None
 
     def write(self, path: Path) -> int:
         """Write the documents; returns how many. Raises DataError if other rows are read than were measured."""
@@ -203,24 +213,51 @@ class _Texts:
         shown = np.array(sorted({row for rows in self.wanted.values() for row in rows} | set(verdict.met)), np.int64)
         if not kept.any() and not len(shown):
             return 0
-        at, schema = 0, _schema(self.shard)
+        schema = _schema(self.shard)
         with contextlib.ExitStack() as stack:
             writer = stack.enter_context(BatchWriter(path, schema, repeated=_REPEATED)) if kept.any() else None
-            for batch in self.shard.batches(BATCH, meta=True):
-                stop = at + len(batch.rows)
-                self._check(batch, at, stop)
+            for at, batch in self._batches(kept, shown):
+                stop = at + len(batch)
                 mine = kept[at:stop]
                 if writer is not None and mine.any():
                     hashes = verdict.rows["text_hash"].slice(at, len(mine)).combine_chunks()
                     left, hashes = self._without_cuts(batch, at, mine, hashes)
                     ids = verdict.rows["id"].slice(at, len(mine)).combine_chunks()
-                    writer.add(_documents(self.shard, left, ids, hashes, mine, schema))
+                    made = _documents(self.shard, left, ids, hashes, mine, schema)
+                    self._check_texts(made)
+                    writer.add(made)
                 for row in shown[np.searchsorted(shown, at) : np.searchsorted(shown, stop)].tolist():
                     self._note(row, batch.texts[row - at].as_py())
-                at = stop
-                self.progress(min(1.0, at / max(1, len(kept))), documents=at)
-            self._check(None, at, len(kept))
+                self.progress(min(1.0, stop / max(1, len(kept))), documents=stop)
         return int(kept.sum())
+
+    def _batches(self, kept: NDArray[np.bool_], shown: NDArray[np.int64]) -> Iterator[tuple[int, RowBatch]]:
+        """The rows that are kept or shown, and others beside, with the row of the first of each batch."""
+        if self._held is not None:
+            yield from self._copied(self._held, kept, shown)
+            return
+        at = 0
+        for batch in self.shard.batches(BATCH, meta=True):
+            self._check(batch, at, at + len(batch))
+            yield at, batch
+            at += len(batch)
+        self._check(None, at, len(kept))
+
+    def _copied(
+        self, held: TextCopy, kept: NDArray[np.bool_], shown: NDArray[np.int64]
+    ) -> Iterator[tuple[int, RowBatch]]:
+        """The same from the copy; ``meta`` is that of the kept rows, and null of others."""
+        import pyarrow as pa
+
+        rows, wanted = self.verdict.rows, kept.copy()
+        wanted[shown] = True
+        numbers, paths = rows["row"].to_numpy(), rows["path"].combine_chunks()
+        meta = _Feed(self.shard.meta(paths.take(pa.array(np.flatnonzero(kept))), numbers[kept]))
+        for at, texts in held.spans(np.flatnonzero(wanted), BATCH):
+            mine = kept[at : at + len(texts)]
+            own = np.where(mine, np.cumsum(mine) - 1, -1)
+            told = meta.next(int(mine.sum())).take(pa.array(own, mask=own < 0))
+            yield at, RowBatch("", numbers[at : at + len(texts)], texts, told)
 
     def _without_cuts(
         self, batch: RowBatch, at: int, kept: NDArray[np.bool_], hashes: pa.Array
@@ -249,12 +286,40 @@ class _Texts:
             f"{self.shard.name}: other rows are read than were measured, so a file has changed since. Run curate again."
         )
 
+    def _check_texts(self, made: pa.RecordBatch) -> None:
+        """Whether texts of a copy, which is not synced when it is written, are those that were measured."""
+        if self._held is not None and not hexes(text_hashes(Texts(made["text"]))).equals(made["text_hash"]):
+            raise DataError(
+                f"{self._held.path} is damaged: its texts are not those that were measured. Remove it and run curate again."
+            )
+
     def _note(self, row: int, text: str) -> None:
         self.starts[row] = text[:SHOWN]
         if row in self.verdict.met:
             n = self.verdict.options.target_ngram
             found = words(text, self.verdict.met[row], n)
             self.details[row] = f"the first {n} words it shares with training text: {found}"
+
+
+class _Feed:
+    """Arrays as they come, given out in other lengths. ``next`` raises DataError where they end too early."""
+
+    def __init__(self, arrays: Iterator[pa.Array]) -> None:
+        self._arrays = arrays
+        self._left: list[pa.Array] = []
+
+    def next(self, count: int) -> pa.Array:
+        """The next ``count`` values."""
+        import pyarrow as pa
+
+        while sum(map(len, self._left)) < count:
+            more = next(self._arrays, None)
+            if more is None:
+                raise DataError("A file has fewer rows than were measured, so it has changed since. Run curate again.")
+            self._left.append(more)
+        whole = pa.concat_arrays(self._left) if self._left else pa.array([], pa.large_string())
+        self._left = [whole.slice(count)]
+        return whole.slice(0, count)
 
 
 def _schema(shard: Shard) -> pa.Schema:

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mixwright.store.documents import Row, SourceFile, SourceOptions, Unreadable, start_of
 from mixwright.store.json_rows import jsonl_rows
-from mixwright.store.parquet_rows import parquet_batches
+from mixwright.store.parquet_rows import parquet_batches, parquet_meta
 from mixwright.store.pieces import Piece
 from mixwright.store.row_batch import RowBatch, nothing, regrouped
 from mixwright.store.streams import DamagedStream, Limits, Meter, chunks
 
-__all__ = ["RowBatch", "read_batches", "read_piece"]
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+__all__ = ["RowBatch", "read_batches", "read_meta", "read_piece"]
 
 #: readable or unreadable rows of a batch that is made of them, whatever their size
 _MOST_ROWS = 16_384
@@ -48,6 +53,20 @@ def read_batches(
         )
         made = _gathered(piece, given, rows, size, meta, meter)
     yield from regrouped(made, size)
+
+
+def read_meta(
+    piece: Piece, given: SourceOptions, rows: NDArray[np.int64], *, size: int = 1 << 20, max_inflation: float = 1000.0
+) -> Iterator[pa.Array]:
+    """Of a piece of a Parquet or text file the meta that ``read_batches`` gives ``rows``, readable ones, which are counted from
+    1 in their file and ascend: large strings. Texts are not read. Raises DataError if the file cannot be opened.
+    """
+    import pyarrow as pa
+
+    if piece.file.format == "parquet":
+        yield from parquet_meta(piece, given, rows, size=size, limits=Limits(max_inflation))
+    else:
+        yield pa.repeat(pa.scalar("{}", pa.large_string()), len(rows))
 
 
 def read_piece(piece: Piece, given: SourceOptions, *, meta: bool = True) -> Iterator[Row | Unreadable]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mixwright.core.errors import DataError
 from mixwright.store.documents import SourceOptions, Unreadable
@@ -77,6 +78,41 @@ def parquet_batches(piece: Piece, given: SourceOptions, *, size: int, meta: bool
         for group in wanted:
             yield from _group(reader, group, first)
             first += table.metadata.row_group(group).num_rows
+
+
+def parquet_meta(
+    piece: Piece, given: SourceOptions, rows: NDArray[np.int64], *, size: int, limits: Limits
+) -> Iterator[pa.Array]:
+    """Of a piece the meta (JSON, large strings) that ``parquet_batches`` gives ``rows``, readable ones, which are counted from 1
+    in their file and ascend; those of other pieces are passed over. Texts are not decoded, but for some in a group that
+    say how many rows are read at once. Raises DataError if the file cannot be opened.
+    """
+    with _opened(piece) as table:
+        others = tuple(name for name in dict.fromkeys(table.schema_arrow.names) if name not in given.fields)
+        reader = _Reader(piece, given, table, given.fields, others, True, size, limits)
+        wanted = range(piece.start, piece.stop) if piece.stop else range(table.num_row_groups)
+        first = 1 + sum(table.metadata.row_group(group).num_rows for group in range(wanted.start))
+        for group in wanted:
+            after = first + table.metadata.row_group(group).num_rows
+            mine = rows[slice(*np.searchsorted(rows, [first, after]).tolist())]
+            yield from _meta(reader, group, mine - first, after - first)
+            first = after
+
+
+def _meta(reader: _Reader, group: int, rows: NDArray[np.int64], count: int) -> Iterator[pa.Array]:
+    """The meta of ``rows`` of a row group of ``count`` rows, counted from 0 in it."""
+    import pyarrow as pa
+
+    if not len(rows):
+        return
+    if not reader.others:
+        yield pa.repeat(pa.scalar("{}", pa.large_string()), len(rows))
+        return
+    at_once = _begun(reader, group).count
+    beside = _Beside(reader, group, at_once)
+    for start in range(0, int(rows[-1]) + 1, at_once):
+        stop = min(start + at_once, count)
+        yield beside.next(stop - start, rows[slice(*np.searchsorted(rows, [start, stop]).tolist())] - start)
 
 
 def _opened(piece: Piece) -> pq.ParquetFile:
@@ -187,17 +223,17 @@ class _Beside:
         self._group, self._told = group, ""
         self._found = _Decoded(reader, group, count, reader.others)
 
-    def next(self, rows: int) -> pa.Array:
-        """JSON of the next ``rows``."""
+    def next(self, rows: int, chosen: NDArray[np.int64] | None = None) -> pa.Array:
+        """JSON of the next ``rows``, or of those ``chosen`` among them."""
         import pyarrow as pa
 
         if not self._told:
             batch = self._found.next()
             if batch is not None and batch.num_rows == rows:
-                return as_json(batch)
+                return as_json(batch if chosen is None else batch.take(pa.array(chosen)))
             why = self._found.failure or "its columns are of different lengths"
             self._told = dumps({"unreadable": f"row group {self._group} is damaged ({why})"})
-        return pa.array([self._told] * rows, pa.large_string())
+        return pa.array([self._told] * (rows if chosen is None else len(chosen)), pa.large_string())
 
 
 def _as_rows(reader: _Reader, batch: pa.RecordBatch, first: int, others: pa.Array | None) -> RowBatch:

@@ -9,6 +9,7 @@ trainings are artifacts of their own, shared by every stage that wants the same 
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -44,6 +45,9 @@ VERSIONS = {
     "curate": 2, "tokenize": 1, "design": 2, "sweep": 1, "fit": 2, "optimize": 2, "verify": 2, "branch": 1,
     "export": 1, "report": 2,
 }  # fmt: skip
+
+#: options of curation that change how it works, and nothing of what comes out
+_ELSEWHERE = ("memory", "text_copy")
 
 WHAT = {
     "curate": "read, measure, decide, dedup; a ledger line for every dropped row",
@@ -190,7 +194,7 @@ class Flow:
                 "sources": {n: settings(o) for n, o in s.sources.items()},
                 "targets": {n: settings(o) for n, o in s.targets.items()},
                 "files": self._files,
-                "curate": {k: v for k, v in settings(s.curate).items() if k != "memory"},
+                "curate": {k: v for k, v in settings(s.curate).items() if k not in _ELSEWHERE},
                 "signals": self._measuring["signals"],  # what the files they name hold
             }
         if stage == "fit":
@@ -239,7 +243,7 @@ class Flow:
         """What measuring depends on beside the files of sources and targets."""
         from mixwright.curate.pipeline import measuring_key
 
-        return {k: v for k, v in measuring_key(self.study.curate, self.root).items() if k != "memory"}
+        return {k: v for k, v in measuring_key(self.study.curate, self.root).items() if k not in _ELSEWHERE}
 
     @cached_property
     def _table_hash(self) -> list[str]:
@@ -452,16 +456,24 @@ class Flow:
     def _curate(self, draft: Draft) -> dict[str, Any]:
         from mixwright.curate.pipeline import decide_and_write
 
-        measured, s = self.measured(), self.study
+        measured, s = self.measured(keep_texts=True), self.study
         summary = decide_and_write(
             measured.path, s.sources, s.targets, s.curate, base=self.root, draft=draft, engine=self.engine,
-            on_progress=self.listener.progress,
+            on_progress=self.listener.progress, copies=self._texts / measured.key,
         )  # fmt: skip
         kept = {name: row["kept"]["documents"] for name, row in summary["sources"].items()}
         return {"kept": kept, "measured": measured.key}
 
-    def measured(self) -> Artifact:
-        """What curation measured of every row: an artifact that no threshold is part of, made now if it is not there."""
+    @property
+    def _texts(self) -> Path:
+        """Where texts are copied to until they are written."""
+        return self.workspace.root / ".texts"
+
+    def measured(self, *, keep_texts: bool = False) -> Artifact:
+        """What curation measured of every row: an artifact that no threshold is part of, made now if it is not there.
+
+        ``keep_texts``: a copy of the texts that is made beside it may stay, as they are written next.
+        """
         from mixwright.curate.pipeline import measure
 
         s = self.study
@@ -470,10 +482,15 @@ class Flow:
         if (found := self.workspace.find("measure", key)) is not None:
             return found
         begun, draft = time.monotonic(), self.workspace.draft("measure", key)
+        for stale in self._texts.glob("*"):
+            if stale.name != key:
+                shutil.rmtree(stale)
         measure(
             s.sources, s.targets, s.curate, base=self.root, folder=draft.path, engine=self.engine,
-            on_progress=self.listener.progress, cache=self.workspace.root / "scores",
+            on_progress=self.listener.progress, cache=self.workspace.root / "scores", copies=self._texts / key,
         )  # fmt: skip
+        if not keep_texts:
+            shutil.rmtree(self._texts, ignore_errors=True)
         return draft.seal(settings=told, inputs={}, info={"seconds": round(time.monotonic() - begun, 2)})
 
     def _tokenize(self, draft: Draft) -> dict[str, Any]:

@@ -6,15 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from dedup_for_tests import HERE, check_promises, found, jaccard, noted, planted, shards
 
-from mixwright.core.errors import DataError, StudyError
+from mixwright.core.errors import StudyError
 from mixwright.curate.dedup import near, stage
 from mixwright.curate.dedup.options import Near, Options
-from mixwright.curate.dedup.verify import write_sets
 from mixwright.engine.local import LocalEngine
 from mixwright.engine.task import Engine, Outcome, Task
 
@@ -224,10 +222,3 @@ def test_a_template_is_compared_with_its_best_ranked_texts(tmp_path: Path) -> No
 def test_nothing_at_all(tmp_path: Path) -> None:
     counts, lines = found(tmp_path, {"a": [[], []]}, Options(near=True))
     assert (counts["rows"], counts["pairs"], lines) == (0, 0, [])
-
-
-def test_other_rows_than_were_measured_are_refused(tmp_path: Path) -> None:
-    batches = [pa.array(["one", "two"], pa.large_string()), pa.array(["three"], pa.large_string())]
-    with pytest.raises(DataError, match="2 rows were measured, but 3 were read again"):
-        write_sets(tmp_path / "sets", batches, np.array([True, False]), 5)
-    assert not list(tmp_path.iterdir())

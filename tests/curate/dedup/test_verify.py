@@ -32,7 +32,7 @@ def test_jaccards_are_those_of_plain_sets(one: list[int], other: list[int], leas
 def test_sets_and_sketches_agree_with_datasketch(tmp_path: Path) -> None:
     texts = planted(11, 30)
     column = pa.array(texts, pa.large_string())
-    write_sets(tmp_path / "0.hashes", [column], np.ones(len(texts), dtype=bool), 5)
+    write_sets(tmp_path / "0.hashes", [(0, column)], np.ones(len(texts), dtype=bool), 5)
     sets = Sets.open(tmp_path / "0.hashes")
     peers = []
     for row in range(len(texts)):

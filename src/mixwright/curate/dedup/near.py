@@ -9,13 +9,14 @@ verified    a task per block of shards: exact Jaccard                           
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mixwright.core.errors import DataError
 from mixwright.curate.dedup.candidates import Buckets, distinct, rows_of
 from mixwright.curate.dedup.folder import Folder, opened, save_array
 from mixwright.curate.dedup.rows import Rows
@@ -23,6 +24,7 @@ from mixwright.curate.dedup.signing import BUCKETS, Bands, Hashes
 from mixwright.curate.dedup.verify import Sets, screen, verify, write_sets
 from mixwright.curate.hashing import hexes
 from mixwright.curate.shards import Shard
+from mixwright.curate.text_copy import texts_again
 from mixwright.curate.texts import Counts
 from mixwright.engine.task import Engine, Progress, Task
 from mixwright.store.artifact import read_json, write_json, written_aside
@@ -41,11 +43,13 @@ _HERE = "mixwright.curate.dedup.near"
 Told = Callable[[str, float], None]
 
 
-def find_near(place: Folder, shards: Sequence[Shard], engine: Engine, memory: int, told: Told) -> dict[str, int]:
+def find_near(
+    place: Folder, shards: Sequence[Shard], copies: Sequence[Path | None], engine: Engine, memory: int, told: Told
+) -> dict[str, int]:
     """Find and verify the pairs among the rows of earlier runs and of ``shards``, and write ``pairs.parquet``.
 
-    ``memory`` is what one task may take. Returns ``candidates``, ``screened`` and verified ``pairs``, ``capped`` buckets and
-    the ``largest``.
+    ``copies`` (text_copy.py) are read where there are any. ``memory`` is what one task may take. Returns ``candidates``,
+    ``screened`` and verified ``pairs``, ``capped`` buckets and the ``largest``.
     """
     parts = _parts(place, memory)
     _run(place, engine, "candidates", [(n, {"parts": parts}) for n in range(parts)], told)
@@ -54,7 +58,9 @@ def find_near(place: Folder, shards: Sequence[Shard], engine: Engine, memory: in
     suspects, rows = _suspects(place, len(blocks)), place.rows
     every = [*(None for _ in place.earlier), *shards]
     suspected = [n for n in range(len(every)) if suspects[rows.starts[n] : rows.starts[n + 1]].any()]
-    given = [(n, {"shard": shard.to_dict() if (shard := every[n]) else None}) for n in suspected]
+    held = [*(None for _ in place.earlier), *copies]
+    given = [(n, {"shard": shard.to_dict() if (shard := every[n]) else None, "copy": str(held[n] or "")}) for n in
+             suspected]  # fmt: skip
     _run(place, engine, "sets", given, told, {n: shard.size / _SPEED for n, shard in enumerate(every) if shard})
     _run(place, engine, "verified", [(n, {}) for n, _ in blocks], told)
     found = _write_pairs(place, len(blocks))
@@ -213,16 +219,28 @@ def _suspects(place: Folder, blocks: int) -> NDArray[np.bool_]:
     return found
 
 
-def sets(progress: Progress, *, folder: str, number: int, shard: Mapping[str, Any] | None) -> None:
+def sets(progress: Progress, *, folder: str, number: int, shard: Mapping[str, Any] | None, copy: str = "") -> None:
     """The task of a shard (None: a file of an earlier run): the shingle sets of its suspects."""
     place = opened(folder)
     starts = place.rows.starts
-    wanted = np.load(place.file("suspects.npy"), mmap_mode="r")[starts[number] : starts[number + 1]]
+    wanted = np.array(np.load(place.file("suspects.npy"), mmap_mode="r")[starts[number] : starts[number + 1]])
     if shard is None:
-        batches = place.earlier[number].texts()
+        found = _numbered(place.earlier[number].texts(), len(wanted))
     else:
-        batches = (batch.texts for batch in Shard.from_dict(shard).batches())
-    write_sets(_sets(place, number), batches, np.array(wanted), place.near.ngram)
+        found = texts_again(
+            Shard.from_dict(shard), Path(copy) if copy else None, np.flatnonzero(wanted), of=len(wanted)
+        )
+    write_sets(_sets(place, number), found, wanted, place.near.ngram)
+
+
+def _numbered(batches: Iterable[pa.Array], rows: int) -> Iterator[tuple[int, pa.Array]]:
+    """The row of the first text of each batch beside it. Raises DataError if there are other than ``rows``."""
+    at = 0
+    for texts in batches:
+        yield at, texts
+        at += len(texts)
+    if at != rows:
+        raise DataError(f"{rows} rows of an earlier run were indexed, but {at} were read: a file of it has changed.")
 
 
 def verified(progress: Progress, *, folder: str, number: int) -> None:

@@ -43,12 +43,14 @@ _ROW = 32
 @dataclass(frozen=True)
 class Noted:
     """What measuring left of a shard: its table of signals, its band keys (None where near-duplicates are kept), and the hashes
-    by which rows are exact duplicates (``.npy`` (n, 2); None: those of their texts)."""
+    by which rows are exact duplicates (``.npy`` (n, 2); None: those of their texts); ``copy``: where there
+    may be one of its texts."""
 
     shard: Shard
     signals: Path
     bands: Path | None = None
     keys: Path | None = None
+    copy: Path | None = None
 
 
 def find_pairs(
@@ -72,7 +74,8 @@ def find_pairs(
     facts = {"rows": own_rows, "distinct": own_rows - int(repeated.sum())}
     facts |= dict.fromkeys(("candidates", "screened", "pairs", "capped", "largest"), 0)
     if options.for_near:
-        facts |= find_near(place, [one.shard for one in noted], engine, own, told)
+        shards, copies = [one.shard for one in noted], [one.copy for one in noted]
+        facts |= find_near(place, shards, copies, engine, own, told)
     if options.for_semantic:
         shards = [one.shard for one in noted]
         facts |= find_similar(shards, place.path, options.for_semantic, engine=engine, memory=memory)

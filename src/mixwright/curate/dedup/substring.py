@@ -27,6 +27,7 @@ from mixwright.curate.dedup.lines import Repeats, find_repeats, repeats_of
 from mixwright.curate.dedup.options import Substring
 from mixwright.curate.dedup.signing import BUCKETS, Bands, Hashes, Numbers, write_once
 from mixwright.curate.shards import Shard
+from mixwright.curate.text_copy import texts_again
 from mixwright.curate.texts import Counts, Texts
 from mixwright.engine.task import Engine, Progress, Task
 from mixwright.store.artifact import read_json, write_json, written_aside
@@ -70,11 +71,11 @@ class MarkWriter:
 
 def note_windows(
     shards: Sequence[Shard], marked: Sequence[Path], noted: Sequence[Path], folder: Path, substring: Substring, *,
-    engine: Engine, memory: int,
+    engine: Engine, memory: int, copies: Sequence[Path | None] = (),
 ) -> None:  # fmt: skip
     """Read shards again and write of each, to ``noted``, the windows whose mark several rows of all shards have; ``marked`` is
     what ``MarkWriter`` wrote. A task per run of marks, then one per shard; called again after any interruption it does only
-    what was not done. Works in ``folder``.
+    what was not done. Works in ``folder``; ``copies`` (text_copy.py) are read where there are any.
     """
     path = folder / "plan.json"
     if not path.is_file():
@@ -88,10 +89,16 @@ def note_windows(
         Task(
             f"windows {shard.name}",
             f"{_HERE}:windows_of",
-            {"folder": str(folder), "marked": str(marks), "shard": shard.to_dict(), "path": str(place)},
+            {
+                "folder": str(folder),
+                "marked": str(marks),
+                "shard": shard.to_dict(),
+                "path": str(place),
+                "copy": str(copy or ""),
+            },
             shard.size,
         )
-        for shard, marks, place in zip(shards, marked, noted, strict=True)
+        for shard, marks, place, copy in zip(shards, marked, noted, copies or [None] * len(shards), strict=True)
         if not place.with_suffix(".npz").is_file()
     ]
     _run(engine, read)
@@ -116,7 +123,7 @@ def shared(progress: Progress, *, folder: str, number: int) -> None:
     save_array(_shared(place, number), np.unique(again))
 
 
-def windows_of(progress: Progress, *, folder: str, marked: str, shard: Any, path: str) -> None:
+def windows_of(progress: Progress, *, folder: str, marked: str, shard: Any, path: str, copy: str = "") -> None:
     """The task of a shard. Memory: 16 bytes a window that is written, up to the words of the shard."""
     import pyarrow as pa
 
@@ -125,15 +132,15 @@ def windows_of(progress: Progress, *, folder: str, marked: str, shard: Any, path
     plan = read_json(Path(folder, "plan.json"))
     common, wanted = _common(Path(folder), plan["parts"], Path(marked))
     found = [(np.zeros(0, np.uint64), np.zeros(0, np.uint32), np.zeros(0, np.uint32))]
-    counts, at = [np.zeros(0, dtype=np.int64)], 0
-    for batch in Shard.from_dict(shard).batches() if len(wanted) else ():
-        own = wanted[slice(*np.searchsorted(wanted, [at, at + len(batch.texts)]).tolist())]
+    counts = [np.zeros(0, dtype=np.int64)]
+    again = texts_again(Shard.from_dict(shard), Path(copy) if copy else None, wanted)
+    for at, texts in again if len(wanted) else ():
+        own = wanted[slice(*np.searchsorted(wanted, [at, at + len(texts)]).tolist())]
         if len(own):
-            words = Texts(batch.texts.take(pa.array(own - at))).words
+            words = Texts(texts.take(pa.array(own - at))).words
             hashes, of, places = windows(words.hashes, words.first, plan["words"], common)
             found.append((hashes, own[of].astype(np.uint32), places))
             counts.append(np.diff(words.first))
-        at += len(batch.texts)
     hashes, rows, places = (np.concatenate([one[which] for one in found]) for which in range(3))
     place = Path(path)
     write_once(place, hashes, rows)

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from mixwright.core.errors import DataError
 from mixwright.curate.dedup.candidates import by_shards, rows_of
 from mixwright.curate.dedup.rows import Rows
 from mixwright.curate.dedup.signing import Hashes, Sketches, shingle_sets
@@ -52,28 +51,22 @@ class Sets:
         return cls(rows, begins, np.asarray(mapped))
 
 
-def write_sets(path: Path, batches: Iterable[pa.Array], wanted: NDArray[np.bool_], ngram: int) -> None:
-    """Write the sets of the ``wanted`` rows (n,) of a shard, whose texts come in ``batches`` of Arrow strings; the ``.npz``
-    beside comes last.
-
-    Raises DataError if there are not n texts. Memory: a batch. Cost: that of finding words, of the wanted texts alone.
+def write_sets(
+    path: Path, batches: Iterable[tuple[int, pa.Array]], wanted: NDArray[np.bool_], ngram: int
+) -> None:  # fmt: skip
+    """Write the sets of the ``wanted`` rows (n,) of a shard, which stand in ``batches``: the row of the first text, and texts
+    as Arrow strings. The ``.npz`` beside comes last. Memory: a batch. Cost: that of finding words, of the wanted texts alone.
     """
     import pyarrow as pa
 
     lengths = [np.zeros(1, dtype=np.int64)]
-    at = 0
     with written_aside(path) as aside, aside.open("wb") as stream:
-        for texts in batches:
+        for at, texts in batches:
             chosen = np.flatnonzero(wanted[at : at + len(texts)])
-            at += len(texts)
             if len(chosen):
                 hashes, begins = shingle_sets(Texts(texts.take(pa.array(chosen))), ngram)
                 lengths.append(np.diff(begins))
                 stream.write(hashes.astype("<u8", copy=False).data)
-        if at != len(wanted):
-            raise DataError(
-                f"{path.stem}: {len(wanted)} rows were measured, but {at} were read again: a file has changed."
-            )
     with written_aside(path.with_suffix(".npz")) as aside, aside.open("wb") as out:
         np.savez(out, rows=np.flatnonzero(wanted), begins=np.cumsum(np.concatenate(lengths)))
 
