@@ -16,7 +16,7 @@ def test_sources_are_those_of_all_depths() -> None:
 
 def test_a_change_in_an_imported_module_makes_another_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = digest(repetition.__name__)
-    base = repetition.count_grams._cache._impl.filename_base  # type: ignore[attr-defined]
+    base = repetition.gram_space._cache._impl.filename_base  # type: ignore[attr-defined]
     assert base.endswith(before)
     changed = tmp_path / "bits.py"
     changed.write_text(Path(str(bits.__file__)).read_text() + "\n# changed\n")

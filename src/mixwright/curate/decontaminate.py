@@ -38,11 +38,10 @@ class Grams:
 
 
 def ngrams(texts: Texts | Sequence[str], n: int) -> Grams:
-    """Every run of ``n`` words of every text, in order. Cost beside ``Texts.words``: about 2 ns and 24 bytes a word."""
+    """Every run of ``n`` words of every text, in order. Cost beside ``Texts.word_hashes``: about 2 ns and 24 bytes a word."""
     from mixwright.curate.gram_kernels import grams
 
-    words = _texts(texts).words
-    return Grams(*grams(words.first, words.hashes, n))
+    return Grams(*grams(*_texts(texts).word_hashes, n))
 
 
 def words(text: str, first: int, n: int) -> str:
@@ -104,7 +103,7 @@ class HashSet:
         return found
 
     def grams(self, texts: Texts | Sequence[str], n: int) -> Grams:
-        """Those n-grams of the texts that are members, in order. Cost beside ``Texts.words``: about 2 ns a word."""
+        """Those n-grams of the texts that are members, in order. Cost beside ``Texts.word_hashes``: about 2 ns a word."""
         number, text, word = self.found(texts, n)
         return Grams(self.members[number], text, word)
 
@@ -112,8 +111,8 @@ class HashSet:
         """As ``grams``: number of the member, of the text, and of the first word in it."""
         from mixwright.curate.gram_kernels import member_grams
 
-        words = _texts(texts).words
-        number, text, word = member_grams(words.first, words.hashes, n, *self._table)
+        first, hashes = _texts(texts).word_hashes
+        number, text, word = member_grams(first, hashes, n, *self._table)
         return number, text, word
 
     @cached_property

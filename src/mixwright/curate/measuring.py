@@ -38,7 +38,7 @@ from mixwright.curate.entries import Entry
 from mixwright.curate.hashing import hexes, text_hashes
 from mixwright.curate.rewrites import rewriters
 from mixwright.curate.rules import Options
-from mixwright.curate.shards import Shard
+from mixwright.curate.shards import BATCH, Shard
 from mixwright.curate.signal import Floats, Signal
 from mixwright.curate.text_copy import CopyWriter
 from mixwright.curate.texts import Texts
@@ -53,8 +53,6 @@ if TYPE_CHECKING:
 
 #: where what is not kept lies; the leading dot keeps it out of the sealed artifact
 WORK = ".work"
-#: bytes of text measured at once
-BATCH = 1 << 20
 #: rows measured at once, whatever their size
 _MOST_ROWS = 16_384
 #: bytes of a row group of signals

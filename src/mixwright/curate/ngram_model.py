@@ -54,9 +54,7 @@ class NgramModel:
 
         table = self.table.view(np.ndarray)
         table.flags.writeable = False
-        found: Floats = word_bits(
-            texts.words.first, texts.words.hashes, self.order, self.base, table, table.view(np.float32)
-        )
+        found: Floats = word_bits(*texts.word_hashes, self.order, self.base, table, table.view(np.float32))
         return found
 
     def save(self, folder: Path) -> None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, BinaryIO, Self
 import numpy as np
 
 from mixwright.core.errors import DataError
-from mixwright.curate.shards import Shard
+from mixwright.curate.shards import BATCH, Shard
 from mixwright.curate.texts import Counts, Texts
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ def _read(stream: BinaryIO, ends: Counts) -> pa.Array:
 
 
 def texts_again(
-    shard: Shard, copy: Path | None, rows: Counts, *, of: int | None = None, size: int = 1 << 20
+    shard: Shard, copy: Path | None, rows: Counts, *, of: int | None = None, size: int = BATCH
 ) -> Iterator[tuple[int, pa.Array]]:
     """The texts of ``rows`` (ascending) of a shard, and others beside: the row of the first of a batch, and the batch. From the
     copy where there is one, otherwise everything is read again: DataError where the shard has not ``of`` rows."""

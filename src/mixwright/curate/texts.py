@@ -11,12 +11,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mixwright.core.lazy import lazy
 from mixwright.curate.counts import NAMES
 
 if TYPE_CHECKING:
@@ -37,21 +37,6 @@ class Words:
     first: Counts
     start: Counts
     stop: Counts
-    hashes: NDArray[np.uint64]
-
-
-@dataclass(frozen=True)
-class Lines:
-    """The lines of a batch: line k of text i has ``first[i] <= k < first[i + 1]``; every text has one at least.
-
-    A line ends at a line feed, ``end`` (L,) in ``data``, or with its text. ``start`` and ``stop`` are its bytes less outer
-    white space, equal for a blank line; ``hashes`` (L,) uint64 the hash of those bytes.
-    """
-
-    first: Counts
-    start: Counts
-    stop: Counts
-    end: Counts
     hashes: NDArray[np.uint64]
 
 
@@ -78,77 +63,69 @@ class Texts:
         for start, stop in zip(self.offsets[:-1].tolist(), self.offsets[1:].tolist(), strict=True):
             yield self.data[start:stop].tobytes().decode("utf-8", "surrogatepass")
 
-    @cached_property
+    @lazy
     def bytes(self) -> Counts:
         """UTF-8 bytes of each text, ``(n,)``."""
         return np.diff(self.offsets)
 
-    @cached_property
-    def _scanned(self) -> tuple[Any, ...]:
-        from mixwright.curate.kernels import scan
+    @lazy
+    def _counted(self) -> tuple[Counts, NDArray[np.uint64], Counts]:
+        from mixwright.curate.kernels import count
 
-        return scan(self.data, self.offsets)
+        return count(self.data, self.offsets)
 
-    @cached_property
+    @lazy
     def words(self) -> Words:
-        """Where words begin and end, and their hashes. About 600 MB/s; nothing after ``counts``, so ask for those first."""
+        """Where words begin and end, and their hashes. About 800 MB/s."""
         from mixwright.curate.kernels import find_words
 
-        return Words(*(self._scanned[:4] if "_scanned" in self.__dict__ else find_words(self.data, self.offsets)))
+        return Words(*find_words(self.data, self.offsets))
 
-    @cached_property
-    def lines(self) -> Lines:
-        """Where lines begin and end, and their hashes."""
-        return self._counted[0]
+    @lazy
+    def word_hashes(self) -> tuple[Counts, NDArray[np.uint64]]:
+        """``first`` and ``hashes`` of ``words``. About 1 GB/s; nothing after ``counts``, so ask for those first."""
+        from mixwright.curate.kernels import hash_words
+
+        return self._counted[:2] if "_counted" in self.__dict__ else hash_words(self.data, self.offsets)
 
     @property
     def counts(self) -> Counts:
-        """What ``counts.NAMES`` are of every text, ``(n, len(NAMES))``. About 180 MB/s with ``words`` and ``lines``."""
-        return self._counted[1]
+        """What ``counts.NAMES`` are of every text, ``(n, len(NAMES))``. About 190 MB/s with ``word_hashes``."""
+        return self._counted[2]
 
     def counted(self, name: str) -> Counts:
         """One column of ``counts``, ``(n,)``."""
         return self.counts[:, NAMES.index(name)]
 
-    @cached_property
-    def _counted(self) -> tuple[Lines, Counts]:
-        from mixwright.curate.kernels import count_grams, count_lines, frozen, tables
-
-        *found, first, lines, counts = self._scanned
-        (data, tail), words = frozen(self.data), self.__dict__.setdefault("words", Words(*found))
-        hashes = count_lines(data, tail, self.offsets, first, lines, tables()[0], counts)
-        count_grams(data, tail, self.offsets, words.first, words.start, words.stop, words.hashes, counts)
-        return Lines(first, lines[:, 1], lines[:, 2], lines[:, 0], hashes), counts
-
-    @cached_property
+    @lazy
     def lengths(self) -> Counts:
         """Characters of each text, ``(n,)``."""
         return np.diff(self.starts)
 
-    @cached_property
+    @lazy
     def _begins(self) -> Flags:
         begins: Flags = (self.data & 0xC0) != 0x80
         return begins
 
-    @cached_property
+    @lazy
     def starts(self) -> Counts:
         """Where each text begins in ``codes``, and their length, ``(n + 1,)``."""
         before = np.zeros(len(self.data) + 1, dtype=np.int64)
         np.cumsum(self._begins, out=before[1:])
         return before[self.offsets]
 
-    @cached_property
+    @lazy
     def codes(self) -> NDArray[np.uint32]:
         """The code points of all texts back to back, ``(N,)``."""
         content = self.data.tobytes().decode("utf-8", "surrogatepass")
         return np.frombuffer(content.encode("utf-32-le", "surrogatepass"), dtype="<u4")
 
-    @cached_property
+    @lazy
     def in_word(self) -> Flags:
         """Which characters belong to words, ``(N,)``."""
         return self.which("word", lambda character: character.isalnum() or character == "_")
 
-    @cached_property
+    @lazy
     def word_starts(self) -> Flags:
         """Which characters begin a run of word characters, ``(N,)``."""
         before = np.zeros_like(self.in_word)

@@ -35,9 +35,9 @@ from mixwright.curate.ledger import (
     line_schema,
     unreadable_table,
 )
-from mixwright.curate.measuring import BATCH, WORK, Measured
+from mixwright.curate.measuring import WORK, Measured
 from mixwright.curate.rules import DUPLICATE, EARLIER, LINES, NEAR, SEMANTIC, SUBSTRING, UNREADABLE, Options
-from mixwright.curate.shards import Shard
+from mixwright.curate.shards import BATCH, Shard
 from mixwright.curate.text_copy import TextCopy
 from mixwright.curate.texts import Texts
 from mixwright.engine.task import Progress

@@ -110,9 +110,30 @@ def _meta(reader: _Reader, group: int, rows: NDArray[np.int64], count: int) -> I
         return
     at_once = _begun(reader, group).count
     beside = _Beside(reader, group, at_once)
+    waiting: list[pa.RecordBatch] = []
+    held = 0
     for start in range(0, int(rows[-1]) + 1, at_once):
         stop = min(start + at_once, count)
-        yield beside.next(stop - start, rows[slice(*np.searchsorted(rows, [start, stop]).tolist())] - start)
+        chosen = rows[slice(*np.searchsorted(rows, [start, stop]).tolist())] - start
+        batch = beside.batch(stop - start)
+        if batch is not None:
+            waiting.append(batch.take(pa.array(chosen)))
+            held += waiting[-1].nbytes
+        if waiting and (batch is None or held > reader.size):
+            yield _whole_json(waiting)
+            waiting, held = [], 0
+        if batch is None:
+            yield beside.told(len(chosen))
+    if waiting:
+        yield _whole_json(waiting)
+
+
+def _whole_json(batches: Sequence[pa.RecordBatch]) -> pa.Array:
+    """``as_json`` of them all, at once: a call takes as long as some hundred rows."""
+    import pyarrow as pa
+
+    whole = pa.Table.from_batches(batches).combine_chunks()
+    return pa.concat_arrays([as_json(batch) for batch in whole.to_batches()] or [pa.array([], pa.large_string())])
 
 
 def _opened(piece: Piece) -> pq.ParquetFile:
@@ -223,17 +244,26 @@ class _Beside:
         self._group, self._told = group, ""
         self._found = _Decoded(reader, group, count, reader.others)
 
-    def next(self, rows: int, chosen: NDArray[np.int64] | None = None) -> pa.Array:
-        """JSON of the next ``rows``, or of those ``chosen`` among them."""
-        import pyarrow as pa
+    def next(self, rows: int) -> pa.Array:
+        """JSON of the next ``rows``."""
+        batch = self.batch(rows)
+        return self.told(rows) if batch is None else as_json(batch)
 
+    def batch(self, rows: int) -> pa.RecordBatch | None:
+        """The next ``rows``; None from where they are damaged."""
         if not self._told:
             batch = self._found.next()
             if batch is not None and batch.num_rows == rows:
-                return as_json(batch if chosen is None else batch.take(pa.array(chosen)))
+                return batch
             why = self._found.failure or "its columns are of different lengths"
             self._told = dumps({"unreadable": f"row group {self._group} is damaged ({why})"})
-        return pa.array([self._told] * (rows if chosen is None else len(chosen)), pa.large_string())
+        return None
+
+    def told(self, rows: int) -> pa.Array:
+        """What JSON says of ``rows`` that are damaged."""
+        import pyarrow as pa
+
+        return pa.array([self._told] * rows, pa.large_string())
 
 
 def _as_rows(reader: _Reader, batch: pa.RecordBatch, first: int, others: pa.Array | None) -> RowBatch:

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 #: bytes a task takes per entry of band keys, and per pair it screens and verifies
 _ENTRY, _PAIR = 48, 48
+#: entries, or pairs, that are worth a task of their own
+_WORTH = 20_000
 #: pairs read at once where they are counted or written
 _READ = 1 << 20
 #: bytes of text a second, for the cost of a task
@@ -51,9 +53,9 @@ def find_near(
     ``copies`` (text_copy.py) are read where there are any. ``memory`` is what one task may take. Returns ``candidates``,
     ``screened`` and verified ``pairs``, ``capped`` buckets and the ``largest``.
     """
-    parts = _parts(place, memory)
+    parts = _parts(place, memory, engine.slots)
     _run(place, engine, "candidates", [(n, {"parts": parts}) for n in range(parts)], told)
-    blocks = list(enumerate(_blocks_of(place, parts, memory)))
+    blocks = list(enumerate(_blocks_of(place, parts, memory, engine.slots)))
     _run(place, engine, "screened", [(n, {"parts": parts, "block": block}) for n, block in blocks], told)
     suspects, rows = _suspects(place, len(blocks)), place.rows
     every = [*(None for _ in place.earlier), *shards]
@@ -95,12 +97,12 @@ def _run(
         outcome.result()
 
 
-def _parts(place: Folder, memory: int) -> int:
-    """How many tasks the keys are shared out to; once said it stays, whatever the memory of a later call."""
+def _parts(place: Folder, memory: int, slots: int) -> int:
+    """How many tasks the keys are shared out to; once said it stays, whatever the memory and the workers of a later call."""
     path = place.file("parts.json")
     if not path.is_file():
         entries = sum(Bands(Path(path)).count for path in place.plan["bands"])
-        write_json(path, min(BUCKETS, max(1, -(-entries * _ENTRY // memory))))
+        write_json(path, min(BUCKETS, max(1, -(-entries * _ENTRY // memory), min(slots, entries // _WORTH))))
     return int(read_json(path))
 
 
@@ -162,8 +164,8 @@ def _runs(place: Folder, number: int) -> Iterator[Hashes]:
             yield whole[start:stop]
 
 
-def _blocks_of(place: Folder, parts: int, memory: int) -> list[tuple[int, int]]:
-    """The shards in blocks of as many pairs, by their lower row, as a task may hold."""
+def _blocks_of(place: Folder, parts: int, memory: int, slots: int) -> list[tuple[int, int]]:
+    """The shards in blocks of as many pairs, by their lower row, as a task may hold; a block for every worker."""
     path = place.file("blocks.json")
     if not path.is_file():
         counts = np.zeros(len(place.rows.orders), dtype=np.int64)
@@ -171,7 +173,7 @@ def _blocks_of(place: Folder, parts: int, memory: int) -> list[tuple[int, int]]:
             for start in range(0, len(run), _READ):
                 lower, _ = rows_of(np.array(run[start : start + _READ]))
                 counts += np.bincount(place.rows.shards(lower), minlength=len(counts))
-        write_json(path, _blocks(counts, memory // _PAIR))
+        write_json(path, _blocks(counts, min(memory // _PAIR, max(_WORTH, -(-int(counts.sum()) // slots)))))
     return [(int(start), int(stop)) for start, stop in read_json(path)]
 
 

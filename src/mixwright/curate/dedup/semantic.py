@@ -91,7 +91,8 @@ def hashed_vectors(texts: Texts, weights: NDArray[np.float32]) -> Vectors:
     """The vectors of texts by their words, ``(n, DIMENSIONS)``; ``weights`` (a power of two) are those of hashed words."""
     from mixwright.curate.dedup.semantic_kernels import projected
 
-    vectors: Vectors = projected(texts.words.hashes, texts.words.first, weights, DIMENSIONS // 64)
+    first, hashes = texts.word_hashes
+    vectors: Vectors = projected(hashes, first, weights, DIMENSIONS // 64)
     return vectors
 
 
@@ -122,8 +123,8 @@ def counts(progress: Progress, *, folder: str, number: int, shard: Mapping[str, 
 
     found = np.zeros(_WORDS, dtype=np.int64)
     for batch in Shard.from_dict(shard).batches():
-        words = Texts(batch.texts).words
-        count_texts(words.hashes, words.first, found)
+        first, words = Texts(batch.texts).word_hashes
+        count_texts(words, first, found)
     save_array(_counts(Path(folder, "semantic"), number), found)
 
 

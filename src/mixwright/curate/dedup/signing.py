@@ -50,8 +50,8 @@ def sign(texts: Texts, near: Near) -> Signed:
     """Cost: 1.2 GB/s beside finding words."""
     from mixwright.curate.dedup import kernels
 
-    words = texts.words
-    keys, sketches, counts = kernels.band_keys(words.hashes, words.first, near.ngram, near.bands, near.rows)
+    first, hashes = texts.word_hashes
+    keys, sketches, counts = kernels.band_keys(hashes, first, near.ngram, near.bands, near.rows)
     return Signed(keys, sketches, counts > 0)
 
 
@@ -69,8 +69,8 @@ def shingle_sets(texts: Texts, ngram: int) -> tuple[Hashes, Counts]:
     from mixwright.curate.dedup import kernels
     from mixwright.curate.dedup.sorting_kernels import distinct_ascending
 
-    words = texts.words
-    hashes, begins = kernels.all_shingles(words.hashes, words.first, ngram)
+    first, words = texts.word_hashes
+    hashes, begins = kernels.all_shingles(words, first, ngram)
     held: tuple[Hashes, Counts] = distinct_ascending(hashes, begins)
     return held
 

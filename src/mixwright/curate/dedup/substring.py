@@ -54,7 +54,8 @@ class MarkWriter:
         """The rows of a batch."""
         from mixwright.curate.dedup.substring_kernels import marks
 
-        hashes, of = marks(texts.words.hashes, texts.words.first, self._words)
+        first, words = texts.word_hashes
+        hashes, of = marks(words, first, self._words)
         self._entries.append((hashes, of + np.uint32(self.rows)))
         self.rows += len(texts)
 
@@ -137,10 +138,10 @@ def windows_of(progress: Progress, *, folder: str, marked: str, shard: Any, path
     for at, texts in again if len(wanted) else ():
         own = wanted[slice(*np.searchsorted(wanted, [at, at + len(texts)]).tolist())]
         if len(own):
-            words = Texts(texts.take(pa.array(own - at))).words
-            hashes, of, places = windows(words.hashes, words.first, plan["words"], common)
+            first, words = Texts(texts.take(pa.array(own - at))).word_hashes
+            hashes, of, places = windows(words, first, plan["words"], common)
             found.append((hashes, own[of].astype(np.uint32), places))
-            counts.append(np.diff(words.first))
+            counts.append(np.diff(first))
     hashes, rows, places = (np.concatenate([one[which] for one in found]) for which in range(3))
     place = Path(path)
     write_once(place, hashes, rows)

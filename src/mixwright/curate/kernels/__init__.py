@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from mixwright.curate.kernels.addresses import frozen
 from mixwright.curate.kernels.characters import SPACE, UNSPACED, UNSPACED_BLOCKS, WORD, decode, tables
+from mixwright.curate.kernels.counting import count
 from mixwright.curate.kernels.hashing import HASH_VERSION, mixed
-from mixwright.curate.kernels.lines import count_lines
-from mixwright.curate.kernels.repetition import count_grams
-from mixwright.curate.kernels.scanning import find_words, scan
+from mixwright.curate.kernels.scanning import find_words, hash_words
 
 __all__ = [
-    "HASH_VERSION", "SPACE", "UNSPACED", "UNSPACED_BLOCKS", "WORD", "count_grams", "count_lines", "decode", "find_words",
-    "frozen", "mixed", "scan", "tables",
+    "HASH_VERSION", "SPACE", "UNSPACED", "UNSPACED_BLOCKS", "WORD", "count", "decode", "find_words", "frozen", "hash_words",
+    "mixed", "tables",
 ]  # fmt: skip

@@ -1,6 +1,6 @@
 """What is counted of every text's lines and paragraphs.
 
-lines    (L, 8) int64 as in ``scanning.py``; hashes (L,) uint64 of their bytes less outer white space
+lines    (L, 8) int64 as in ``scanning.py``, of a text; hashes (L,) uint64 of their bytes less outer white space
 row      the counts of one text, in the order of ``counts.NAMES``
 """
 
@@ -37,25 +37,24 @@ def _chars(source: Any, start: Any, stop: Any, ascii_: Any) -> Any:
 
 
 @compiled
-def count_lines(data: Any, tail: Any, offsets: Any, first: Any, lines: Any, flags: Any, counts: Any) -> Any:
-    """Add to the counts; returns the hashes of the lines."""
-    hashes = np.empty(len(lines), np.uint64)
-    address, end = np.int64(data.ctypes.data), np.int64(tail.ctypes.data)
-    most = 0
-    for i in range(len(offsets) - 1):
-        most = max(most, first[i + 1] - first[i])
-    slots, keys, base = new_slots(most), np.empty(most, np.uint64), 1
-    for i in range(len(offsets) - 1):
-        held = lines[first[i] : first[i + 1]]
-        inner = hashes[first[i] : first[i + 1]]
-        for k in range(len(held)):
-            inner[k] = bytes_hash(address, end, len(data), held[k, START], held[k, STOP])
-        _count(data, held, flags, counts[i])
-        ascii_ = counts[i, c.CHARS] == offsets[i + 1] - offsets[i]
-        source = (address, end, len(data))
-        base = _repeated(source, ascii_, held, inner, slots, keys, base, counts[i])
-        base = _paragraphs(source, ascii_, held, inner, slots, keys, base, counts[i])
-    return hashes
+def line_space(most: Any) -> Any:
+    """Room for texts of up to ``most`` lines: hashes, keys, and slots, which begin with number 1."""
+    return np.empty(most, np.uint64), np.empty(most, np.uint64), new_slots(most)
+
+
+@borrowing
+def count_lines(source: Any, data: Any, lines: Any, flags: Any, space: Any, number: Any, row: Any) -> Any:
+    """Add what is counted of the lines (L, 8) of a text; returns the number of the next.
+
+    ``source`` is base, tail and size as in ``addresses.py``, and whether a character is a byte.
+    """
+    base, end, size, ascii_ = source
+    hashes, keys, slots = space
+    for k in range(len(lines)):
+        hashes[k] = bytes_hash(base, end, size, lines[k, START], lines[k, STOP])
+    _count(data, lines, flags, row)
+    number = _repeated(source, ascii_, lines, hashes, slots, keys, number, row)
+    return _paragraphs(source, ascii_, lines, hashes, slots, keys, number, row)
 
 
 @borrowing

@@ -2,7 +2,7 @@
 
 Where an n-gram stands that stood before, an (n-1)-gram does: only there the next word is looked at.
 
-first    (n + 1,) int64, start, stop, hashes (W,) as in ``texts.Words``
+start, stop, hashes  (m,) of the words of a text, as in ``texts.Words``
 rank     (m,) of a word of the text: where the n-gram that begins there stands first
 held     the words, ascending, where an n-gram begins that stood before: those with ``rank[w] < w``
 times    (m,) how often an n-gram stands after the first time, where it stands first
@@ -28,40 +28,44 @@ _TWO, _PLACE = 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
 
 
 @compiled
-def count_grams(data: Any, tail: Any, offsets: Any, first: Any, start: Any, stop: Any, hashes: Any, counts: Any) -> Any:
-    """Add to the counts, of which CHARS is known."""
-    base, end = np.int64(data.ctypes.data), np.int64(tail.ctypes.data)
-    most = 0
-    for i in range(len(offsets) - 1):
-        most = max(most, first[i + 1] - first[i])
-    slots, number = new_slots(most), 1
+def gram_space(most: Any) -> Any:
+    """Room for texts of up to ``most`` words, and slots, which begin with number 1."""
     keys, letters = np.empty(most, np.uint64), np.empty(most + 1, np.int64)
     rank, held, apart = np.empty(most, np.int32), np.empty(most + 1, np.int32), np.empty(most + 1, np.int32)
     times, marks = np.empty(most, np.int32), np.empty(most, np.uint8)
-    for i in range(len(offsets) - 1):
-        a, b = first[i], first[i + 1]
-        m = b - a
-        if m < 2:
-            continue
-        inner = hashes[a:b]
-        ascii_ = counts[i, c.CHARS] == offsets[i + 1] - offsets[i]
-        size = _pairs(inner, slots, number, keys, rank, held)
-        number = next_base(slots, number, m)
-        for n in range(2, min(_MOST, m) + 1):
-            if n > 2 and size > 0:
-                size = _longer(n, size, inner, slots, number, keys, rank, held, apart)
-                number = next_base(slots, number, m)
-            if n <= 4:
-                top, often = _most_frequent(size, rank, held, times[:m])
-                length = _letters(base, end, len(data), start, stop, a + top, a + top + n, ascii_)
-                counts[i, c.TOP_2GRAM + n - 2] = often * (length + n - 1)
-            elif size == 0:
-                break
-            else:
-                if n == 5:
-                    _measure_words(base, end, len(data), start[a:b], stop[a:b], ascii_, letters)
-                    marks[:m] = 0
-                counts[i, c.DUPLICATE_5GRAM + n - 5] = _stood_before(n, size, rank, held, marks, letters)
+    return (keys, letters, rank, held, apart, times, marks), new_slots(most)
+
+
+@borrowing
+def count_grams(source: Any, start: Any, stop: Any, hashes: Any, space: Any, slots: Any, number: Any, row: Any) -> Any:
+    """Add what is counted of the n-grams of a text of m words; returns the number of the next.
+
+    ``start``, ``stop`` and ``hashes`` are its own; ``source`` is base, tail and size as in ``addresses.py``, and whether a
+    character is a byte.
+    """
+    base, end, size_, ascii_ = source
+    keys, letters, rank, held, apart, times, marks = space
+    m = len(hashes)
+    if m < 2:
+        return number
+    size = _pairs(hashes, slots, number, keys, rank, held)
+    number = next_base(slots, number, m)
+    for n in range(2, min(_MOST, m) + 1):
+        if n > 2 and size > 0:
+            size = _longer(n, size, hashes, slots, number, keys, rank, held, apart)
+            number = next_base(slots, number, m)
+        if n <= 4:
+            top, often = _most_frequent(size, rank, held, times[:m])
+            length = _letters(base, end, size_, start, stop, top, top + n, ascii_)
+            row[c.TOP_2GRAM + n - 2] = often * (length + n - 1)
+        elif size == 0:
+            break
+        else:
+            if n == 5:
+                _measure_words(base, end, size_, start[:m], stop[:m], ascii_, letters)
+                marks[:m] = 0
+            row[c.DUPLICATE_5GRAM + n - 5] = _stood_before(n, size, rank, held, marks, letters)
+    return number
 
 
 @inlined

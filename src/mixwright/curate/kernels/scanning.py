@@ -50,7 +50,7 @@ _ELLIPSIS = 0x2026
 def stop_words() -> tuple[NDArray[np.uint64], int]:
     """A table of 64 places with the stop words' hashes, and by how much to shift a hash for its place in it."""
     listed = np.frombuffer(" ".join(c.STOP_WORD_LIST).encode(), dtype=np.uint8)
-    hashes = _scan(*frozen(listed), np.array([0, len(listed)]), tables()[0], folded(), np.zeros(64, np.uint64), 0)[3]
+    hashes = hash_words(listed, np.array([0, len(listed)]))[1]
     shift = next(
         shift for shift in range(58) if len(set((hashes >> np.uint64(shift) & np.uint64(63)).tolist())) == len(hashes)
     )
@@ -59,23 +59,43 @@ def stop_words() -> tuple[NDArray[np.uint64], int]:
     return table, shift
 
 
-def scan(data: NDArray[np.uint8], offsets: NDArray[np.int64]) -> tuple[Any, ...]:
-    """``first`` (n + 1,), ``start``, ``stop``, ``hashes`` (W,) of the words; ``first`` (n + 1,), ``lines``; counts (n, K)."""
-    found: tuple[Any, ...] = _scan(*frozen(data), offsets, tables()[0], folded(), *stop_words())
-    return found
-
-
 def find_words(data: NDArray[np.uint8], offsets: NDArray[np.int64]) -> tuple[Any, Any, Any, Any]:
-    """The words alone: ``first`` (n + 1,), ``start``, ``stop``, ``hashes`` (W,), as ``scan`` finds them in twice the time."""
+    """The words alone: ``first`` (n + 1,), ``start``, ``stop``, ``hashes`` (W,), as ``counting.py`` finds them."""
     found: tuple[Any, Any, Any, Any] = _find(*frozen(data), offsets, tables()[0], folded())
     return found
+
+
+def hash_words(data: NDArray[np.uint8], offsets: NDArray[np.int64]) -> tuple[Any, Any]:
+    """``first`` (n + 1,) and ``hashes`` (W,) of the words, as ``find_words`` finds them in a third more time."""
+    found: tuple[Any, Any] = _hash(*frozen(data), offsets, tables()[0], folded())
+    return found
+
+
+@compiled
+def _hash(data: Any, tail: Any, offsets: Any, flags: Any, fold: Any) -> Any:
+    n = len(offsets) - 1
+    base, end = np.int64(data.ctypes.data), np.int64(tail.ctypes.data)
+    longest = 0
+    for i in range(n):
+        longest = max(longest, offsets[i + 1] - offsets[i])
+    first, row = np.zeros(n + 1, np.int64), np.zeros(len(c.NAMES), np.int64)
+    # where words are is written over by the next text, so that it stays in the processor's cache
+    start, stop = np.empty(longest // 2 + 5, np.int64), np.empty(longest // 2 + 5, np.int64)
+    hashes = np.empty((len(data) + n) // 2 + 4, np.uint64)  # as in _find
+    for i in range(n):
+        w = first[i]
+        own = hashes[w:]
+        first[i + 1] = w + _find_in_text(
+            data, base, end, offsets[i], offsets[i + 1], flags, fold, row, start, stop, own, 0
+        )
+    return first, hashes[: first[n]]
 
 
 @compiled
 def _find(data: Any, tail: Any, offsets: Any, flags: Any, fold: Any) -> Any:
     n = len(offsets) - 1
     base, end = np.int64(data.ctypes.data), np.int64(tail.ctypes.data)
-    room = (len(data) + n) // 2 + 4  # as in _scan
+    room = (len(data) + n) // 2 + 4  # two words are a byte apart, or their characters take three bytes each
     first, row = np.zeros(n + 1, np.int64), np.zeros(len(c.NAMES), np.int64)
     start, stop, hashes = np.empty(room, np.int64), np.empty(room, np.int64), np.empty(room, np.uint64)
     w = 0
@@ -126,34 +146,18 @@ def _find_in_text(
     return ended
 
 
-@compiled
-def _scan(data: Any, tail: Any, offsets: Any, flags: Any, fold: Any, stops: Any, shift: Any) -> Any:
-    n = len(offsets) - 1
-    base, end = np.int64(data.ctypes.data), np.int64(tail.ctypes.data)
-    room = (len(data) + n) // 2 + 4  # two words are a byte apart, or their characters take three bytes each
-    first, line_first = np.zeros(n + 1, np.int64), np.zeros(n + 1, np.int64)
-    start, stop, hashes = np.empty(room, np.int64), np.empty(room, np.int64), np.empty(room, np.uint64)
-    lines = np.empty((_line_feeds(data, base, end) + n) * 8, np.int64)
-    counts = np.zeros((n, len(c.NAMES)), np.int64)
-    w = k = 0
-    for i in range(n):
-        w, k = _scan_text(data, base, end, offsets[i], offsets[i + 1], flags, counts[i], start, stop, w, lines, k)
-        first[i + 1], line_first[i + 1] = w, k
-        _hash_words(data, base, end, start, stop, first[i], w, fold, hashes, stops, shift, counts[i])
-    return first, start[:w], stop[:w], hashes[:w], line_first, lines.reshape(-1, 8), counts
-
-
 @borrowing
-def _line_feeds(data: Any, base: Any, end: Any) -> Any:
+def line_feeds(data: Any, base: Any, end: Any, begin: Any, last: Any) -> Any:
+    """How many line feeds stand in bytes ``begin`` to ``last``."""
     count = 0
-    for at in range(0, len(data), 64):
+    for at in range(begin, last, 64):
         found = within(place(base, end, len(data), at), np.uint8(10), np.uint8(0))
-        count += ones(found & (np.uint64(_ALL) >> np.uint64(max(0, at + 64 - len(data)))))
+        count += ones(found & (np.uint64(_ALL) >> np.uint64(max(0, at + 64 - last))))
     return count
 
 
 @borrowing
-def _hash_words(
+def hash_of_words(
     data: Any,
     base: Any,
     end: Any,
@@ -364,7 +368,7 @@ def _close(lines: Any, k: Any, at: Any) -> Any:
 
 
 @borrowing
-def _scan_text(
+def scan_text(
     data: Any,
     base: Any,
     end: Any,

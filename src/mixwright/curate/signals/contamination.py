@@ -88,11 +88,11 @@ class Contamination(Signal):
 
     def measure(self, texts: Texts) -> dict[str, Floats]:
         text, word, length, member = self.index.found(texts)
-        total = np.diff(texts.words.first)
+        total = np.diff(texts.word_hashes[0])
         if not len(text):
             return {column: np.zeros(len(texts)) for column in self.columns}
         distinct = np.unique(text * (np.int64(self.index.holders[-1]) + 1) + member) // (self.index.holders[-1] + 1)
-        covered = _covered(texts.words.first, text, word, length)
+        covered = _covered(texts.word_hashes[0], text, word, length)
         return {
             "contaminated_ngrams": np.bincount(distinct, minlength=len(texts)).astype(np.float64),
             "contamination_ratio": ratio(covered, total),
@@ -180,7 +180,7 @@ def _grams(texts: Texts, n: int) -> tuple[list[tuple[Any, Any, Any]], int]:
     """Length, hashes and items of the n-grams of a batch of items, and how many items are too short."""
     from mixwright.curate.decontaminate import ngrams
 
-    sizes = np.diff(texts.words.first)
+    sizes = np.diff(texts.word_hashes[0])
     found = []
     for length in range(SHORTEST, n + 1):
         if length < n and not (sizes == length).any():

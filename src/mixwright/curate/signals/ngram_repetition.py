@@ -41,9 +41,9 @@ class NgramRepetition(Signal):
             raise StudyError(f"n-grams have at least one member; got {self.char_ngram} and {self.word_ngram}.")
 
     def measure(self, texts: Texts) -> dict[str, Floats]:
-        words = texts.words
+        first, hashes = texts.word_hashes
         characters = _frequencies(texts.codes.astype(np.uint64), texts.starts, self.char_ngram)
-        runs = _frequencies(words.hashes, words.first, self.word_ngram)
+        runs = _frequencies(hashes, first, self.word_ngram)
         return {
             "char_ngram_repetition": np.array([_most_frequent(counts) for counts in characters], dtype=np.float64),
             "word_ngram_repetition": np.array([_repeated(counts) for counts in runs], dtype=np.float64),

@@ -74,7 +74,7 @@ class ReferencePerplexity(Signal):
 
     def measure(self, texts: Texts) -> dict[str, Floats]:
         model: NgramModel = self.__dict__["_model"]
-        bits, words = model.bits(texts), np.diff(texts.words.first)
+        bits, words = model.bits(texts), np.diff(texts.word_hashes[0])
         some, nothing = words > 0, np.full(len(texts), np.nan)
         return {
             "reference_perplexity": np.exp2(np.divide(bits, words, out=nothing.copy(), where=some)),

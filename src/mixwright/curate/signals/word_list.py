@@ -37,7 +37,7 @@ class WordList(Signal):
 
         phrases = self._phrases(base)
         texts = Texts(phrases)
-        sizes = np.diff(texts.words.first)
+        sizes = np.diff(texts.word_hashes[0])
         if not sizes.all():
             raise DataError(f"{self.path}: {phrases[int(np.argmin(sizes))]!r} holds no word. Take the line out.")
         by_length = {}
@@ -63,7 +63,7 @@ class WordList(Signal):
 
     def measure(self, texts: Texts) -> dict[str, Floats]:
         sets: list[tuple[int, Any]] = self.__dict__["_sets"]
-        first = texts.words.first
+        first = texts.word_hashes[0]
         hits, edges = np.zeros(len(texts)), np.zeros(int(first[-1]) + 1, dtype=np.int64)
         for size, known in sets:
             _, text, word = known.found(texts, size)
