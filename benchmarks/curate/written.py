@@ -31,7 +31,8 @@ ABOUT = (
     "filters at their defaults (it has no Gopher repetition, C4 or FineWeb statistics), `document_minhash_deduplicator` with "
     "14 bands of 8 and whitespace words, JSONL out. Ours: every statistic of every document without early exit; 25 bands of "
     "5, every pair verified by exact Jaccard at 0.8. Peers write what they keep also in the dedup rows; ours only in the whole "
-    "run, which writes Parquet (zstd 1) and ledger; until then it keeps a copy of the texts on disk, as users' runs do. A kept twin is looked for by brute force over all "
+    "run, which writes Parquet (zstd 1) and ledger; until then a copy of the texts lies on disk, as in users' runs. A kept "
+    "twin is looked for by brute force over all "
     "pairs of the slice; on the whole corpus the twin that each removed row names is held against plain Python."
 )
 
