@@ -1,24 +1,22 @@
 """Other thresholds over stored signals: `python -m benchmarks.curate.redeciding CORPUS.parquet FOLDER [--rows 5000000]`.
 
-The signals of a part of the corpus are measured by the pipeline; their table is repeated until it has so many rows and written
-as the pipeline writes it. Then presets are decided over it: columns read, rules held, one bit a rule and row left.
+The signals of the corpus are measured by the pipeline; its shards are repeated until they hold so many rows. Then presets are
+decided over them as ``curate --dry-run`` does: columns read, rules held, what each drops counted.
 """
 
 import argparse
 import json
+import resource
+import shutil
 import time
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 from benchmarks.curate.ours import PRESETS, source
 
-from mixwright.curate.deciding import resolve
+from mixwright.curate.deciding import redecide
 from mixwright.curate.pipeline import measure
 from mixwright.curate.rules import Options
-from mixwright.curate.tables import SignalTable
 from mixwright.engine.local import LocalEngine
-from mixwright.store.parquet import BatchWriter
 
 
 def main() -> None:
@@ -27,38 +25,29 @@ def main() -> None:
     ask.add_argument("folder", type=Path)
     ask.add_argument("--rows", type=int, default=5_000_000)
     given = ask.parse_args()
-    options = Options(presets=PRESETS)
+    options, folder = Options(presets=PRESETS), given.folder / "measured"
     given.folder.mkdir(parents=True, exist_ok=True)
-    small = given.corpus.parent / "slice-dedup.parquet"
-    measure(
-        {"corpus": source(small)},
-        {},
-        options,
-        base=small.parent,
-        folder=given.folder / "measured",
-        engine=LocalEngine(1, "threads"),
-    )
-    table = pa.concat_tables(
-        pq.read_table(path) for path in sorted((given.folder / "measured" / "signals").rglob("*.parquet"))
-    )
-    table, path, rows = table.combine_chunks(), given.folder / "many.parquet", 0
-    with BatchWriter(path, table.schema) as out:
-        while rows < given.rows:
-            for batch in table.to_batches():
-                out.add(batch)
-            rows += table.num_rows
-    signals = SignalTable((path,), "corpus", "corpus")
-    times, decided = [], []
+    engine = LocalEngine(1, "threads")
+    measure({"corpus": source(given.corpus)}, {}, options, base=given.corpus.parent, folder=folder, engine=engine)
+    told = json.loads((folder / "measured.json").read_text())
+    shards = list(told["shards"])
+    while sum(shard["rows"] for shard in told["shards"]) < given.rows:
+        for shard in shards:
+            name = f"corpus/{len(told['shards']):05d}"
+            shutil.copy(folder / "signals" / f"{shard['name']}.parquet", folder / "signals" / f"{name}.parquet")
+            told["shards"].append(shard | {"name": name})
+    (folder / "measured.json").write_text(json.dumps(told))
+    rows = sum(shard["rows"] for shard in told["shards"])
+    times, before = [], resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     for _ in range(3):
         began = time.process_time()
-        columns = signals.columns(options.columns_needed)
-        read = time.process_time()
-        failing = resolve(options, [signals]).decide(columns, "corpus").any()
-        decided.append(time.process_time() - read)
+        found = redecide(folder, options)
         times.append(time.process_time() - began)
     print("RESULT " + json.dumps({
-        "rows": rows, "rules": len(options.conditions), "columns": len(options.columns_needed), "dropped": int(failing.sum()),
-        "rows_per_cpu_s": rows / min(times), "deciding_alone": rows / min(decided), "file_bytes": path.stat().st_size,
+        "rows": rows, "shards": len(told["shards"]), "rules": len(options.conditions), "columns": len(options.columns_needed),
+        "passing": sum(one["passing"] for one in found["domains"].values()), "rows_per_cpu_s": rows / min(times),
+        "file_bytes": sum(path.stat().st_size for path in (folder / "signals").rglob("*.parquet")),
+        "memory_before_mb": before / 1024, "memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
     }))  # fmt: skip
 
 

@@ -68,11 +68,10 @@ class Failing:
 
     def counts(self) -> NDArray[np.int64]:
         """Per rule the rows failing it, failing it first, and failing nothing else, ``(3, R)``."""
-        flags = self.flags()[:, self.any()]
-        first, fails = np.zeros(len(self.rules), dtype=np.int64), flags.sum(axis=0, dtype=np.int64)
-        if flags.size:
-            first = np.bincount(flags.argmax(axis=0), minlength=len(self.rules))
-        return np.stack([flags.sum(axis=1), first, (flags & (fails == 1)).sum(axis=1)])
+        from mixwright.curate.deciding_kernels import count_failures
+
+        found: NDArray[np.int64] = count_failures(self.bits, len(self.rules))
+        return found
 
 
 #: for each condition of the options: what must hold (None: the rule is not for these rows)

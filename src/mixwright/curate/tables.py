@@ -88,9 +88,17 @@ def find_tables(measured: Path) -> list[SignalTable]:
 
     if not (measured / "measured.json").is_file():
         raise DataError(f"{measured} holds no finished measurement (measured.json); run the curation first.")
-    found = []
+    found, beside = [], _beside(measured / "signals")
     for shard in read_json(measured / "measured.json")["shards"]:
         own = measured / "signals" / f"{shard['name']}.parquet"
-        scored = sorted(own.parent.glob(f"{own.stem}.*.parquet"))
+        scored = beside.get(own, [])
         found.append(SignalTable((own, *scored), own.parent.name, shard["domain"], shard["target"]))
+    return found
+
+
+def _beside(folder: Path) -> dict[Path, list[Path]]:
+    """Per table of shards those that models wrote beside it (``<number>.<entry>.parquet``), sorted; the folder is listed once."""
+    found: dict[Path, list[Path]] = {}
+    for path in sorted(folder.glob("*/*.*.parquet")):
+        found.setdefault(path.with_name(f"{path.name.split('.', 1)[0]}.parquet"), []).append(path)
     return found
