@@ -132,17 +132,32 @@ def whole(path: Path, folder: Path, workers: int, presets: tuple[str, ...] = PRE
     engine, sources = LocalEngine(workers, "threads"), {"corpus": source(path)}
     draft = Draft(folder / "out", folder / "sealed", "curate", "bench")
     draft.path.mkdir(parents=True, exist_ok=True)
-    times = [_clock()]
     more: dict[str, Any] = {"base": path.parent, "engine": engine, "copies": folder / "texts"}
+    times, began = [_clock()], time.perf_counter()
     measure(sources, {}, options, folder=folder / "measured", **more)
     times.append(_clock())
     summary = decide_and_write(folder / "measured", sources, {}, options, draft=draft, **more)
     times.append(_clock())
-    told = summary["sources"]["corpus"]
-    lines = [
-        pq.read_table(part, columns=["row", "rules", "duplicate_of"])
-        for part in sorted((draft.path / "ledger").glob("*"))
-    ]
+    told, took = summary["sources"]["corpus"], time.perf_counter() - began
+    lines = [pq.read_metadata(part).num_rows for part in sorted((draft.path / "ledger").glob("*"))]
+    sizes = {
+        name: sum(part.stat().st_size for part in place.rglob("*") if part.is_file())
+        for name, place in (("output", draft.path / "documents"), ("ledger", draft.path / "ledger"),
+                            ("measured", folder / "measured"))
+    }  # fmt: skip
+    return {
+        "measure_s": times[1] - times[0], "write_s": times[2] - times[1], "took_s": took, "kept": told["kept"],
+        "read": told["read"], "ledger_lines": sum(lines), "disk": sizes,
+    }  # fmt: skip
+
+
+def dedup(path: Path, folder: Path, workers: int) -> dict[str, Any]:
+    """The pipeline without rules on signals, and which row each removed one repeats."""
+    import pyarrow.parquet as pq
+
+    facts = whole(path, folder, workers, ())
+    columns = ["row", "duplicate_of"]
+    lines = [pq.read_table(part, columns=columns) for part in sorted((folder / "out" / "ledger").glob("*"))]
     named = [
         pq.read_table(part, columns=["id", "row"])
         for part in sorted((folder / "measured" / "signals").rglob("*.parquet"))
@@ -153,22 +168,10 @@ def whole(path: Path, folder: Path, workers: int, presets: tuple[str, ...] = PRE
         for ident, row in zip(*(part[n].to_pylist() for n in ("id", "row")), strict=True)
     }
     twins = [(row - 1, row_of[twin]) for part in lines
-             for row, twin in zip(part["row"].to_pylist(), part["duplicate_of"].to_pylist(), strict=True) if twin]  # fmt: skip
+             for row, twin in zip(*(part[n].to_pylist() for n in columns), strict=True) if twin]  # fmt: skip
     rows = np.array(twins, dtype=np.int64).reshape(-1, 2)
     np.savez(folder / "removed.npz", rows=rows[:, 0], kept=rows[:, 1])
-    sizes = {
-        name: sum(part.stat().st_size for part in place.rglob("*") if part.is_file())
-        for name, place in (("output", draft.path / "documents"), ("ledger", draft.path / "ledger"),
-                            ("measured", folder / "measured"))
-    }  # fmt: skip
-    return {
-        "measure_s": times[1] - times[0], "write_s": times[2] - times[1], "kept": told["kept"], "read": told["read"],
-        "ledger_lines": sum(part.num_rows for part in lines), "disk": sizes,
-    }  # fmt: skip
-
-
-def dedup(path: Path, folder: Path, workers: int) -> dict[str, Any]:
-    return whole(path, folder, workers, ())
+    return facts
 
 
 TASKS: dict[str, Callable[[Path, Path, int], dict[str, Any]]] = {

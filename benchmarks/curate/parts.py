@@ -157,7 +157,7 @@ def cores(bench: Bench) -> None:
             for name, path in (("start", bench.slices["start"]), ("corpus", bench.corpus)):
                 done = bench.run("ours", "whole", path, f"ours-cores-{workers}", workers=workers)
                 if done.told:
-                    times.setdefault((workers, name), []).append((done.told["wall_s"], done.told["cpu_s"]))
+                    times.setdefault((workers, name), []).append((done.told["took_s"], done.told["cpu_s"]))
     if len(times) < 4:
         bench.found["cores"] = {"ours": {"failed": "no run"}}
         return
@@ -205,7 +205,20 @@ def scale(place: Path, folder: Path, workers: int) -> dict[str, Any]:
             out["planted"] = measured.apart(_recall, place, folder / "scale-dedup" / "removed.npz")
         shutil.rmtree(folder / f"scale-{task}", ignore_errors=True)
         print(f"{task}: {json.dumps(out[task])} ({time.time() - began:.0f} s)", flush=True)
+    out["cores"] = _by_workers(place / "corpus.parquet", folder, workers)
+    print(f"cores: {json.dumps(out['cores'])}", flush=True)
     return out
+
+
+def _by_workers(corpus: Path, folder: Path, workers: int) -> dict[str, Any]:
+    """Seconds by the wall of the whole pipeline with one worker and with so many, where nothing looks on."""
+    took = {}
+    for count in (1, workers):
+        done = measured.ours("whole", corpus, folder / "scale-cores", count, patience=3600)
+        took[count] = done.told.get("took_s")
+        shutil.rmtree(folder / "scale-cores", ignore_errors=True)
+    one, more = took[1], took[workers]
+    return {"wall_1_s": one, f"wall_{workers}_s": more, "times": one / more if one and more else None}
 
 
 def _recall(place: Path, removed: Path) -> dict[str, float]:
