@@ -8,7 +8,7 @@
 # make bench-faults   kill -9 at random moments over tokenize, sweep and train, on ranks and on Ray
 # make bench-tokens   what tokenizing costs, and kills of it
 # make bench-curate   filters, dedup and the whole of curation beside datatrove, Data-Juicer and datasketch (Debian's packages
-#                     for the corpus); ARGS='--scale 5000': ours alone on 5 GB
+#                     for the corpus); ARGS='--scale 5100': ours alone on 5 GB
 #
 # TORCH_INDEX=URL  takes torch from another package index (the CPU-only or a CUDA one; see README)
 
