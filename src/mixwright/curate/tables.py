@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mixwright.core.errors import DataError
+from mixwright.store.plain_columns import read_numbers
 
 if TYPE_CHECKING:
     import pyarrow.parquet as pq
@@ -63,23 +64,20 @@ def _open(file: Path) -> pq.ParquetFile:
     try:
         return pq.ParquetFile(file, pre_buffer=False)
     except (OSError, ValueError) as error:
-        raise DataError(f"{file} is no readable Parquet file ({error}); curate again.") from error
+        raise _unreadable(file, error) from error
 
 
 def _read(file: Path, names: Sequence[str]) -> dict[str, Floats]:
     """Those of the named columns that a file has."""
-    with _open(file) as table:
-        every = set(table.metadata.schema.names)
-        held = [name for name in names if name in every]
-        if not held:
-            return {}
-        read = table.read(columns=held, use_threads=False)
-    return {name: _floats(read[name]) for name in held}
+    try:
+        found = read_numbers(file, names)
+    except (OSError, ValueError) as error:
+        raise _unreadable(file, error) from error
+    return {name: values.astype(np.float64, copy=False) for name, values in found.items()}
 
 
-def _floats(column: object) -> Floats:
-    values: Floats = column.to_numpy().astype(np.float64, copy=False)  # type: ignore[attr-defined]
-    return values
+def _unreadable(file: Path, error: Exception) -> DataError:
+    return DataError(f"{file} is no readable Parquet file ({error}); curate again.")
 
 
 def find_tables(measured: Path) -> list[SignalTable]:
