@@ -14,6 +14,7 @@ from mixwright.curate import counts as c
 from mixwright.curate.compiled import compiled
 from mixwright.curate.kernels.addresses import frozen
 from mixwright.curate.kernels.characters import folded, tables
+from mixwright.curate.kernels.hashing import word_room
 from mixwright.curate.kernels.lines import count_lines, line_space
 from mixwright.curate.kernels.repetition import count_grams, gram_space
 from mixwright.curate.kernels.scanning import hash_of_words, line_feeds, scan_text, stop_words
@@ -38,7 +39,7 @@ def _count(data: Any, tail: Any, offsets: Any, flags: Any, fold: Any, stops: Any
     start, stop = np.empty(_LEAST, np.int64), np.empty(_LEAST, np.int64)
     lines, line_room, line_number = np.empty(8 * _LEAST, np.int64), line_space(_LEAST), 1
     room, slots = gram_space(_LEAST)
-    number = 1
+    number, words = 1, word_room()
     for i in range(n):
         begin, last, row = offsets[i], offsets[i + 1], counts[i]
         most = (last - begin) // 2 + 5
@@ -50,7 +51,7 @@ def _count(data: Any, tail: Any, offsets: Any, flags: Any, fold: Any, stops: Any
         m, k = scan_text(data, base, end, begin, last, flags, row, start, stop, 0, lines, 0)
         first[i + 1] = first[i] + m
         own = hashes[first[i] : first[i + 1]]
-        hash_of_words(data, base, end, start, stop, 0, m, fold, own, stops, shift, row)
+        hash_of_words(data, base, end, start, stop, 0, m, fold, own, words, stops, shift, row)
         source = (base, end, len(data), row[c.CHARS] == last - begin)
         line_number = count_lines(source, data, lines[: 8 * k].reshape(k, 8), flags, line_room, line_number, row)
         if m > len(room[0]):

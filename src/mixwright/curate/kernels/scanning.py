@@ -32,7 +32,7 @@ from mixwright.curate.kernels.characters import (
     folded,
     tables,
 )
-from mixwright.curate.kernels.hashing import word_hash
+from mixwright.curate.kernels.hashing import hash_words_between, word_room
 from mixwright.curate.kernels.phrases import phrase_at
 from mixwright.curate.kernels.sentences import ends_sentence, past_closers
 
@@ -81,12 +81,12 @@ def _hash(data: Any, tail: Any, offsets: Any, flags: Any, fold: Any) -> Any:
     first, row = np.zeros(n + 1, np.int64), np.zeros(len(c.NAMES), np.int64)
     # where words are is written over by the next text, so that it stays in the processor's cache
     start, stop = np.empty(longest // 2 + 5, np.int64), np.empty(longest // 2 + 5, np.int64)
-    hashes = np.empty((len(data) + n) // 2 + 4, np.uint64)  # as in _find
+    hashes, room = np.empty((len(data) + n) // 2 + 4, np.uint64), word_room()  # as in _find
     for i in range(n):
         w = first[i]
         own = hashes[w:]
         first[i + 1] = w + _find_in_text(
-            data, base, end, offsets[i], offsets[i + 1], flags, fold, row, start, stop, own, 0
+            data, base, end, offsets[i], offsets[i + 1], flags, fold, row, start, stop, own, room, 0
         )
     return first, hashes[: first[n]]
 
@@ -95,12 +95,12 @@ def _hash(data: Any, tail: Any, offsets: Any, flags: Any, fold: Any) -> Any:
 def _find(data: Any, tail: Any, offsets: Any, flags: Any, fold: Any) -> Any:
     n = len(offsets) - 1
     base, end = np.int64(data.ctypes.data), np.int64(tail.ctypes.data)
-    room = (len(data) + n) // 2 + 4  # two words are a byte apart, or their characters take three bytes each
+    most = (len(data) + n) // 2 + 4  # two words are a byte apart, or their characters take three bytes each
     first, row = np.zeros(n + 1, np.int64), np.zeros(len(c.NAMES), np.int64)
-    start, stop, hashes = np.empty(room, np.int64), np.empty(room, np.int64), np.empty(room, np.uint64)
-    w = 0
+    start, stop, hashes = np.empty(most, np.int64), np.empty(most, np.int64), np.empty(most, np.uint64)
+    room, w = word_room(), 0
     for i in range(n):
-        w = _find_in_text(data, base, end, offsets[i], offsets[i + 1], flags, fold, row, start, stop, hashes, w)
+        w = _find_in_text(data, base, end, offsets[i], offsets[i + 1], flags, fold, row, start, stop, hashes, room, w)
         first[i + 1] = w
     return first, start[:w], stop[:w], hashes[:w]
 
@@ -118,6 +118,7 @@ def _find_in_text(
     start: Any,
     stop: Any,
     hashes: Any,
+    room: Any,
     w: Any,
 ) -> Any:
     """Write words and their hashes from ``w`` on; returns how many there are then. ``row`` is written to, not read."""
@@ -140,9 +141,7 @@ def _find_in_text(
         began = _put(word & (~before | cut), at, start, began)
         ended = _put(before & (~word | cut), at, stop, ended)
         in_word = word >> np.uint64(63)
-    for v in range(w, ended):
-        a, b = start[np.uint64(v)], stop[np.uint64(v)]
-        hashes[np.uint64(v)] = word_hash(place(base, end, len(data), a), data, a, b, fold)
+    hash_words_between(data, base, end, start, stop, w, ended, fold, hashes, room)
     return ended
 
 
@@ -167,16 +166,16 @@ def hash_of_words(
     last: Any,
     fold: Any,
     hashes: Any,
+    room: Any,
     stops: Any,
     shift: Any,
     row: Any,
 ) -> Any:
     """Write the hashes of a text's words; count them and its stop words."""
     seen, hits = np.uint64(0), 0
+    hash_words_between(data, base, end, start, stop, first, last, fold, hashes, room)
     for w in range(first, last):
-        begin, past = start[np.uint64(w)], stop[np.uint64(w)]
-        value = word_hash(place(base, end, len(data), begin), data, begin, past, fold)
-        hashes[np.uint64(w)] = value
+        value = hashes[np.uint64(w)]
         slot = (value >> np.uint64(shift)) & np.uint64(63)
         hit = stops[slot] == value
         hits += hit
