@@ -127,7 +127,9 @@ def test_every_character_with_case_is_found_wherever_it_stands_in_a_word() -> No
     every = [chr(code) for code in range(128, sys.maxunicode + 1) if plain.in_word(chr(code))]
     with_case = [one for one in every if plain.lower(one) != one]
     assert len(with_case) > 1300
-    texts = [f"{'x' * before}{one}{'y' * after}" for one in with_case for before, after in ((0, 0), (7, 0), (8, 9), (6, 1))]
+    texts = [
+        f"{'x' * before}{one}{'y' * after}" for one in with_case for before, after in ((0, 0), (7, 0), (8, 9), (6, 1))
+    ]
     texts += every[::13]
     batch = Texts([" ".join(texts)])
     assert batch.words.hashes.tolist() == [plain.word_hash(word) for text in texts for word in plain.words(text)]

@@ -72,4 +72,4 @@ def test_screening_loses_no_pair_at_the_threshold_and_most_below(size: int, thre
 def test_sketches_of_few_values_screen_nothing_and_equal_sets_always_pass() -> None:
     assert least_agreeing(3, 0.8) <= 0
     assert least_agreeing(125, 1.0) == 125
-    assert least_agreeing(125, 0.8) == 77
+    assert least_agreeing(125, 0.8) == 82

@@ -88,10 +88,10 @@ def screen(pairs: Hashes, rows: Rows, sketches: Callable[[int], Sketches], thres
 
 
 def least_agreeing(values: int, threshold: float) -> int:
-    """So many bytes of sketches of ``values`` agree of a pair at the threshold, but for 3 in 10^7: five standard deviations
-    below what is expected."""
+    """So many bytes of sketches of ``values`` agree of a pair at the threshold, but for 3 in 10^5, fewer than bands miss: four
+    standard deviations below what is expected."""
     agree = threshold + (1 - threshold) / 256
-    return math.floor(values * agree - 5 * math.sqrt(values * agree * (1 - agree)) + 1e-9)
+    return math.floor(values * agree - 4 * math.sqrt(values * agree * (1 - agree)) + 1e-9)
 
 
 def verify(pairs: Hashes, rows: Rows, sets: Callable[[int], Sets], threshold: float) -> tuple[Hashes, Floats]:
