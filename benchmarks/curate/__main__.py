@@ -28,7 +28,7 @@ def main() -> None:
     ask.add_argument("--scale", type=int, metavar="MB", help="the whole pipeline on a corpus of so many MB")
     ask.add_argument("--megabytes", type=int, default=400, help="size of the corpus (default: %(default)s)")
     ask.add_argument(
-        "--rounds", type=int, default=2, help="times each is measured; the best counts (default: %(default)s)"
+        "--rounds", type=int, default=3, help="times each is measured; the best counts (default: %(default)s)"
     )
     ask.add_argument("--workers", type=int, default=os.cpu_count(), help="of --scale")
     given = ask.parse_args()

@@ -274,9 +274,9 @@ class Options:
 
     def _laid(self, layer: Overrides, where: str) -> Iterator[Rule]:
         """The rules that a layer adds or replaces."""
-        of_presets = {rule.name: rule for name in layer.presets for rule in self._preset(name)}
+        of_presets = {rule.name: rule for name in layer.presets for rule in self._of_preset(name)}
         yield from of_presets.values()
-        known = {rule.name: rule for name in self.presets for rule in self._preset(name)} | of_presets
+        known = {rule.name: rule for name in self.presets for rule in self._of_preset(name)} | of_presets
         for name, bounds in layer.rules.items():
             if bounds is not None:
                 yield self._of_bounds(name, bounds, known, where)
@@ -296,11 +296,18 @@ class Options:
                 raise StudyError(f"{where}rules: there is no rule {name!r} to switch off.{_near(name, found)}")
             del found[name]
 
-    def _preset(self, name: str) -> tuple[Rule, ...]:
-        return tuple(
-            self._parsed(f"{name}.{rule.name}", rule.keep, f"the preset {name}", source=rule.source)
-            for rule in preset(name)
-        )
+    def _of_preset(self, name: str) -> tuple[Rule, ...]:
+        """The rules of a preset, which are parsed once however many layers have it."""
+        if name not in self._presets:
+            self._presets[name] = tuple(
+                self._parsed(f"{name}.{rule.name}", rule.keep, f"the preset {name}", source=rule.source)
+                for rule in preset(name)
+            )
+        return self._presets[name]
+
+    @cached_property
+    def _presets(self) -> dict[str, tuple[Rule, ...]]:
+        return {}
 
     def _of_bounds(self, name: str, bounds: Bounds, known: Mapping[str, Rule], where: str) -> Rule:
         column = known[name].signal if name in known else name
