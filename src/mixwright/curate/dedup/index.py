@@ -2,10 +2,10 @@
 
     index.json          the form, the hash's version, how band keys were made, and per file of documents its path and rows
     <number>.npz        ids, hashes (n, 2) and sizes (n,) of its documents
-    <number>.bands      their band keys
+    <number>.bands      their band keys, and beside it their sketches
 
-About 16 + 16 + 8 + 12 * bands bytes a document: 340 for 25 bands. Shingles are no part of it: a document that may be a
-near-duplicate is read from its file, so that its similarity is exact; the files must still be there.
+About 16 + 16 + 8 + 12 * bands + bands * rows bytes a document: 465 for 25 bands of 5. Shingles are no part of it: a document
+that may be a near-duplicate is read from its file, so that its similarity is exact; the files must still be there.
 """
 
 from __future__ import annotations
