@@ -57,17 +57,14 @@ class Bench:
     def measure(self, who: str, task: str, path: Path) -> dict[str, Any]:
         """MB/s of CPU time less the tool's own start (the same task on a few documents), documents/s, peak memory.
 
-        The best of some rounds of both, in turn; a first start, which compiles and installs, counts for nothing.
+        The best of some rounds of each; the first start, which compiles and installs, counts for nothing.
         """
         few = (who, task, self.slices["start"], f"start-{who}-{task}")
         if (who, task) not in self._starts:
             self.run(*few)
-            self._starts[who, task] = []
-        starts, runs = self._starts[who, task], []
-        for _ in range(1 if (who, task) in ONCE else self.rounds):
-            starts.append(self.run(*few))
-            runs.append(self.run(who, task, path, f"{who}-{task}"))
-        start, done = best(starts).cpu_s, best(runs)
+            self._starts[who, task] = [self.run(*few) for _ in range(self.rounds)]
+        starts, rounds = self._starts[who, task], 1 if (who, task) in ONCE else self.rounds
+        start, done = best(starts).cpu_s, best([self.run(who, task, path, f"{who}-{task}") for _ in range(rounds)])
         size = bytes_of(path)
         if done.failed:
             return {"failed": done.failed}
@@ -156,9 +153,9 @@ def memory(bench: Bench) -> None:
 def cores(bench: Bench) -> None:
     """The whole pipeline with one worker and with two, in turn; as everywhere less the same on a few documents."""
     times: dict[tuple[int, str], list[tuple[float, float]]] = {}
-    for _ in range(bench.rounds + 1):
-        for workers in (1, 2):
-            for name, path in (("start", bench.slices["start"]), ("corpus", bench.corpus)):
+    for name, path in (("start", bench.slices["start"]), ("corpus", bench.corpus)):
+        for _ in range(bench.rounds + 1):
+            for workers in (1, 2):
                 done = bench.run("ours", "whole", path, f"ours-cores-{workers}", workers=workers)
                 if done.told:
                     times.setdefault((workers, name), []).append((done.told["took_s"], done.told["cpu_s"]))
