@@ -24,7 +24,8 @@ NAMES = {"datatrove": "datatrove", "juicer": "Data-Juicer", "datasketch": "datas
 OWN = ("mixwright", "numba", "numpy", "pyarrow", "polars")
 ABOUT = (
     "MB are 10^6 UTF-8 bytes of text; per core: one worker, CPU-seconds (user + system) of the whole process less those of "
-    "the same task on 18 documents, warm cache, the best of some runs, of twice as many starts (datatrove's dedup and datasketch: one run). Input is "
+    "the same task on 18 documents, warm cache, the best of some runs, of twice as many starts (datatrove's dedup and "
+    "datasketch: one run); on a shared machine one and the same commit measures 20 to 30 % apart (LOG.md). Input is "
     "Parquet, zstd level 3, row groups of about 100 MB of text; reading is part of every row. Peers run on slices (6.4 MB for "
     "filters, 29.6 MB otherwise), ours on these and on the whole corpus. datatrove: its four filters with early exit, its four "
     "MinHash stages with 14 bands of 8, its exact dedup; whole: MinHash, then the filters, then Parquet. Data-Juicer: eight text "
