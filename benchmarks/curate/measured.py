@@ -36,10 +36,9 @@ class Run:
         return asdict(self)
 
 
-def run(command: Sequence[Any], folder: Path, *, patience: float = 900, watch: bool = False, empty: bool = True) -> Run:
+def run(command: Sequence[Any], folder: Path, *, patience: float = 900, watch: bool = False) -> Run:
     """Run a command that writes into ``folder`` (emptied first). ``watch`` looks for disk and open files every half second."""
-    if empty:
-        shutil.rmtree(folder, ignore_errors=True)
+    shutil.rmtree(folder, ignore_errors=True)
     folder.parent.mkdir(parents=True, exist_ok=True)
     log, began = folder.parent / f"{folder.name}.log", time.perf_counter()
     environment = os.environ | dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "POLARS_MAX_THREADS"), "1")
@@ -88,10 +87,9 @@ def _watch(pid: int, folder: Path, stop: threading.Event, seen: dict[str, int]) 
 
 
 def ours(task: str, source: Path, folder: Path, workers: int = 1, **more: Any) -> Run:
-    """One of our tasks in a process of its own, which empties ``folder`` itself: the host of a virtual machine takes memory
-    back that is free for two seconds, and makes whoever needs it next pay several times what writing to it costs."""
+    """One of our tasks in a process of its own."""
     command = [sys.executable, "-m", "benchmarks.curate.ours", task, source, folder, "--workers", workers]
-    return run(command, folder, empty=False, **more)
+    return run(command, folder, **more)
 
 
 def peers(peer: str, task: str, source: Path, folder: Path, **more: Any) -> Run:

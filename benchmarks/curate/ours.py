@@ -15,7 +15,6 @@ import argparse
 import contextlib
 import json
 import resource
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -192,8 +191,7 @@ def main() -> None:
     ask.add_argument("folder", type=Path)
     ask.add_argument("--workers", type=int, default=1)
     given = ask.parse_args()
-    shutil.rmtree(given.folder, ignore_errors=True)
-    given.folder.mkdir(parents=True)
+    given.folder.mkdir(parents=True, exist_ok=True)
     began, wall = _clock(), time.perf_counter()
     facts = TASKS[given.task](given.input, given.folder, given.workers)
     facts |= {"cpu_s": _clock() - began, "wall_s": time.perf_counter() - wall}

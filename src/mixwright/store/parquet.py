@@ -91,8 +91,7 @@ class BatchWriter(_Writer):
     closed by the row that brings it to ``group_bytes`` (bytes of strings, and the width of numbers), or by 1 048 576 rows.
     ``repeated`` names columns with few different values, the only ones that get a dictionary; least and greatest values
     are kept for numbers only. ``light`` columns are read far more often than written: they lie in the file as they do in
-    memory. Memory: about two row groups. Cost: about 2 CPU-seconds a
-    gigabyte.
+    memory. Memory: about two row groups. Cost: about 2 CPU-seconds a gigabyte.
     """
 
     def __init__(

@@ -18,8 +18,8 @@ from mixwright.curate.kernels import mixed
 _BASE = np.uint64(6364136223846793005)
 #: step between the hash functions of the rounds of a signature: 2^64 / golden ratio, odd
 _STEP = np.uint64(0x9E3779B97F4A7C15)
-#: steps between looks at whether two sets can still be similar
-_STEPS = 64
+#: steps of a merge between looks at whether two sets can still be similar
+_UNWATCHED = 64
 _EMPTY = np.uint32(0xFFFFFFFF)
 
 
@@ -153,7 +153,7 @@ def jaccards(left: Any, left_at: Any, right: Any, right_at: Any, pairs: Any, lea
         common = 0
         while a < a_stop and b < b_stop and common + min(a_stop - a, b_stop - b) >= needed:
             # no step passes more than one member of each set
-            for _ in range(min(a_stop - a, b_stop - b, _STEPS)):
+            for _ in range(min(a_stop - a, b_stop - b, _UNWATCHED)):
                 x, y = left[np.uint64(a)], right[np.uint64(b)]
                 common += x == y
                 a += x <= y
